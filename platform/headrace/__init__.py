@@ -1,0 +1,3 @@
+"""Headrace: durable, elastic, cheap inference behind Apache Kafka."""
+
+__version__ = "0.1.0"

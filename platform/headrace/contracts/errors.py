@@ -1,0 +1,187 @@
+"""Every error a caller can meet, as one table, and the exceptions that carry it.
+
+HeadraceError
+├── InvalidRequest              400  the caller must change something
+│   ├── MalformedBody           400
+│   ├── ContextLengthExceeded   400
+│   ├── UnknownModel            404
+│   ├── UnknownPath             404
+│   ├── MethodNotAllowed        405
+│   ├── BodyTooLarge            413
+│   └── WrongContentType        415
+├── Overloaded                  429  admission refused it: nothing was enqueued
+├── RequestCancelled            499
+├── InternalError               500  a fault of ours
+├── EngineFailed                500  the engine raised on this request
+├── Unavailable                 503  no broker or no partition: nothing was enqueued
+└── RequestExpired              504  its deadline passed
+
+SetupError stands apart: it is for the person at the keyboard (a taken port, a bad manifest), never for
+the wire.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import orjson
+
+PROBLEM_BASE_URL: Final = "https://headrace.dev/errors/"
+"""Prefix of RFC 9457 `type`; an identifier, nothing is fetched from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """One row of the error table.
+
+    `retryable` says whether the same request, unchanged, may succeed later: a worker retries such a
+    failure, an HTTP client is told `x-should-retry`.
+    """
+
+    code: str
+    title: str
+    http_status: int
+    type: str
+    retryable: bool
+
+
+_ROWS: Final = (
+    ErrorKind("invalid_request", "Invalid request", 400, "invalid_request_error", False),
+    ErrorKind("malformed_body", "Malformed body", 400, "invalid_request_error", False),
+    ErrorKind("context_length_exceeded", "Prompt too long", 400, "invalid_request_error", False),
+    ErrorKind("model_not_found", "Unknown model", 404, "invalid_request_error", False),
+    ErrorKind("path_not_found", "Unknown path", 404, "invalid_request_error", False),
+    ErrorKind("method_not_allowed", "Method not allowed", 405, "invalid_request_error", False),
+    ErrorKind("body_too_large", "Body too large", 413, "invalid_request_error", False),
+    ErrorKind("wrong_content_type", "Wrong content type", 415, "invalid_request_error", False),
+    ErrorKind("overloaded", "Too many requests", 429, "rate_limit_error", True),
+    ErrorKind("request_cancelled", "Cancelled", 499, "request_cancelled", False),
+    ErrorKind("internal_error", "Internal error", 500, "server_error", True),
+    ErrorKind("engine_failed", "Engine failed", 500, "server_error", True),
+    ErrorKind("unavailable", "Unavailable", 503, "server_error", True),
+    ErrorKind("request_expired", "Deadline passed", 504, "timeout_error", False),
+)
+ERRORS: Final[Mapping[str, ErrorKind]] = {row.code: row for row in _ROWS}
+
+
+class HeadraceError(Exception):
+    """An error with a row in `ERRORS`.
+
+    `message` says what happened and what to do; `param` names the field.
+    """
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    @property
+    def kind(self) -> ErrorKind:
+        """The row of the error table."""
+        return ERRORS[self.code]
+
+    def body(self) -> bytes:
+        """The merged error body: OpenAI's `error` object and RFC 9457's members beside it."""
+        return error_body(self.kind, self.message, self.param)
+
+
+class InvalidRequest(HeadraceError):
+    """The request cannot be served as it is."""
+
+    code = "invalid_request"
+
+
+class MalformedBody(InvalidRequest):
+    """The body is not JSON, or not an object."""
+
+    code = "malformed_body"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt does not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class UnknownModel(InvalidRequest):
+    """No such model is deployed."""
+
+    code = "model_not_found"
+
+
+class UnknownPath(InvalidRequest):
+    """No such path, or the model does not serve it."""
+
+    code = "path_not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, with another method."""
+
+    code = "method_not_allowed"
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is over the limit."""
+
+    code = "body_too_large"
+
+
+class WrongContentType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    code = "wrong_content_type"
+
+
+class Overloaded(HeadraceError):
+    """Admission refused the request; nothing was enqueued."""
+
+    code = "overloaded"
+
+
+class RequestCancelled(HeadraceError):
+    """The caller left or asked for it."""
+
+    code = "request_cancelled"
+
+
+class InternalError(HeadraceError):
+    """A fault of ours."""
+
+    code = "internal_error"
+
+
+class EngineFailed(HeadraceError):
+    """The engine raised on this request."""
+
+    code = "engine_failed"
+
+
+class Unavailable(HeadraceError):
+    """No broker, or no partition to write to; nothing was enqueued."""
+
+    code = "unavailable"
+
+
+class RequestExpired(HeadraceError):
+    """The deadline passed before a result."""
+
+    code = "request_expired"
+
+
+class SetupError(Exception):
+    """Something the operator must change; the message is one sentence that says what."""
+
+
+def error_body(kind: ErrorKind, message: str, param: str | None = None) -> bytes:
+    """Build the merged error body; both halves say the same."""
+    body: dict[str, Any] = {
+        "error": {"message": message, "type": kind.type, "param": param, "code": kind.code},
+        "type": PROBLEM_BASE_URL + kind.code,
+        "title": kind.title,
+        "status": kind.http_status,
+        "detail": message,
+    }
+    return orjson.dumps(body)

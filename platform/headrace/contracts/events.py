@@ -1,0 +1,105 @@
+"""Events of the control plane: what is deployed, who is alive, what to cancel.
+
+Values are JSON; compacted topics are keyed as each class says. A tombstone (no value) removes the key.
+"""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.manifest import Manifest
+
+
+class Event(BaseModel):
+    """A JSON event. Unknown fields are ignored: a newer sender must not stop an older reader."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def encode(self) -> bytes:
+        """The record value."""
+        return orjson.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read a record value.
+
+        Raises:
+            InvalidRequest: the value is not this event.
+        """
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as error:
+            raise InvalidRequest(f"Not a {cls.__name__} event: {error}") from None
+
+
+class ModelDeployed(Event):
+    """On `models`, keyed by model name: this version answers from now on.
+
+    version: digest of the function's files, so the same folder is always the same version.
+    package_url: where the packed function lies, for example `s3://bucket/functions/<version>.zip`.
+    """
+
+    name: str
+    slug: str
+    version: str
+    package_url: str
+    manifest: Manifest
+    partitions: int
+    deployed_at_s: float
+
+
+class WorkerState(StrEnum):
+    """Where a worker stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class WorkerHeartbeat(Event):
+    """On `workers`, keyed by worker id, every two seconds and at every change of state.
+
+    member_id: the worker's id in its consumer group, so that whoever sees it die can send LeaveGroup
+        for it (the obituary) and its partitions move at once.
+    """
+
+    kind: Literal["worker"] = "worker"
+    id: str
+    pid: int
+    host: str
+    model: str
+    version: str
+    state: WorkerState
+    in_flight: int
+    capacity: int
+    completed: int = 0
+    member_id: str | None = None
+    group: str | None = None
+    started_at_s: float
+    sent_at_s: float
+    reason: str | None = None
+
+
+class GatewayHeartbeat(Event):
+    """On `workers`, keyed by gateway id: which reply partition it reads, so that others choose another."""
+
+    kind: Literal["gateway"] = "gateway"
+    id: str
+    pid: int
+    host: str
+    reply_partition: int
+    sent_at_s: float
+
+
+class Cancel(Event):
+    """On `control`, keyed by request id: whoever runs it stops; whoever has not started does not."""
+
+    kind: Literal["cancel"] = "cancel"
+    request_id: str
+    reason: str
+    sent_at_s: float

@@ -1,0 +1,67 @@
+"""Header names: CloudEvents 1.0 in binary mode, and the reply headers other frameworks already send.
+
+Values are UTF-8 text, except the two 4-byte big-endian partition numbers of Spring and SmallRye.
+Sources: cloudevents/spec (Kafka binding), spring-kafka `KafkaHeaders`, SmallRye `KafkaRequestReply`,
+FastStream's Kafka parser.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+Header: TypeAlias = tuple[str, bytes]
+Headers: TypeAlias = list[Header]
+
+SPEC_VERSION: Final = "ce_specversion"
+ID: Final = "ce_id"
+SOURCE: Final = "ce_source"
+TYPE: Final = "ce_type"
+TIME: Final = "ce_time"
+CONTENT_TYPE: Final = "content-type"
+API_PATH: Final = "ce_apipath"
+REPLY_TOPIC: Final = "ce_replytopic"
+REPLY_PARTITION: Final = "ce_replypartition"
+CORRELATION_ID: Final = "ce_correlationid"
+CAUSATION_ID: Final = "ce_causationid"
+EXPIRY_TIME: Final = "ce_expirytime"
+TENANT_ID: Final = "ce_tenantid"
+BATCH_ID: Final = "ce_batchid"
+ATTEMPT: Final = "ce_attempt"
+DATA_REF: Final = "ce_dataref"
+HTTP_STATUS: Final = "ce_httpstatus"
+SEQUENCE: Final = "ce_sequence"
+FINAL: Final = "ce_final"
+RUN: Final = "ce_run"
+MODEL: Final = "ce_subject"
+TRACE_PARENT: Final = "traceparent"
+TRACE_STATE: Final = "tracestate"
+
+ORIGIN_TOPIC: Final = "ce_origintopic"
+ORIGIN_PARTITION: Final = "ce_originpartition"
+ORIGIN_OFFSET: Final = "ce_originoffset"
+ERROR_CODE: Final = "ce_errorcode"
+ERROR_MESSAGE: Final = "ce_errormessage"
+
+REPLY_TOPIC_NAMES: Final = (REPLY_TOPIC, "reply_to", "kafka_replyTopic", "REPLY_TOPIC")
+REPLY_PARTITION_NAMES: Final = (REPLY_PARTITION, "kafka_replyPartition", "REPLY_PARTITION")
+CORRELATION_NAMES: Final = (
+    CORRELATION_ID,
+    "correlation_id",
+    "kafka_correlationId",
+    "REPLY_CORRELATION_ID",
+)
+"""In order of precedence. Every one that came in goes back out, byte for byte, under its own name."""
+
+JSON: Final = b"application/json"
+
+
+def as_dict(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, bytes]:
+    """Headers by name; of a repeated name the last one, and none for null."""
+    return {name: value for name, value in headers if value is not None}
+
+
+def first(headers: dict[str, bytes], names: Iterable[str]) -> bytes | None:
+    """The value of the first of `names` that is there and not empty."""
+    for name in names:
+        if value := headers.get(name):
+            return value
+    return None

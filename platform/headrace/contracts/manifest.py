@@ -1,0 +1,105 @@
+"""`function.yaml`: what a function is, strictly.
+
+Unknown keys are errors: a misspelt limit must not be silently ignored.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from headrace.contracts.errors import InvalidRequest, SetupError
+from headrace.contracts.requests import PATHS
+from headrace.contracts.topics import MAX_NAME_CHARS, slug
+
+FILE_NAME: Final = "function.yaml"
+SCHEMA: Final = "headrace.function/v1"
+SOURCES: Final = ("file", "s3", "hf", "package")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSpec(_Strict):
+    """Which engine runs the model, and its own arguments (checked by the engine)."""
+
+    kind: Literal["echo", "llamacpp", "vllm", "onnx", "torch", "python"]
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelSource(_Strict):
+    """Where the model's bytes come from.
+
+    source: `file:PATH` (relative to the function's folder), `s3://BUCKET/KEY`,
+        `hf:ORG/NAME[@REVISION][/FILE]`, or `package:MODULE/RESOURCE` (a file inside an installed
+        Python package).
+    sha256: refuse anything else; hex digest of the one file the source names.
+    """
+
+    source: Annotated[str, StringConstraints(pattern=r"^(file|s3|hf|package):.+")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class Limits(_Strict):
+    """What one request may ask for. `max_concurrency` None means what the engine can hold."""
+
+    max_body_bytes: int = Field(default=1_000_000, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    deadline_s: float = Field(default=600.0, gt=0)
+    max_concurrency: int | None = Field(default=None, ge=1)
+
+
+class Scaling(_Strict):
+    """How many workers. In this release the scaler holds `min_workers`."""
+
+    min_workers: int = Field(default=1, ge=0)
+    max_workers: int = Field(default=1, ge=1)
+
+
+class Manifest(_Strict):
+    """A function: a model, the engine that runs it, and its limits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
+    schema_: Literal["headrace.function/v1"] = Field(default=SCHEMA, alias="schema")
+    name: Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
+    description: str = ""
+    serves: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...] = PATHS
+    engine: EngineSpec
+    model: ModelSource | None = None
+    limits: Limits = Limits()
+    scaling: Scaling = Scaling()
+
+    @field_validator("name")
+    @classmethod
+    def _name_has_a_slug(cls, name: str) -> str:
+        try:
+            slug(name)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
+        return name
+
+
+def parse(document: object, *, where: str) -> Manifest:
+    """Check a manifest that was read from `where`.
+
+    Raises:
+        SetupError: naming each field that is wrong, and where.
+    """
+    if not isinstance(document, dict):
+        raise SetupError(f"{where}: a manifest is a mapping of keys such as 'name' and 'engine'")
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        raise SetupError(f"{where}: {problems}") from None

@@ -1,0 +1,85 @@
+"""The reply record: a chunk of a stream, or the one final word on a request.
+
+The value is the exact OpenAI chunk, response or merged error body. Of a stream, the final record
+carries the whole response, so that a gap left by lost chunks can be closed.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.contracts import headers as h
+from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.states import FINAL, State
+
+_TYPE_HEAD: Final = "headrace.inference."
+_TYPE_TAIL: Final = ".v1"
+CHUNK_TYPE: Final = f"{_TYPE_HEAD}chunk{_TYPE_TAIL}"
+TYPES: Final = {state: f"{_TYPE_HEAD}{state}{_TYPE_TAIL}" for state in sorted(FINAL)}
+_STATES: Final = {kind.encode(): state for state, kind in TYPES.items()}
+_SEQUENCE_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """What a reply says in its headers.
+
+    state: the final state; None for a chunk.
+    sequence: a chunk's place from 0; on the final record, the number of chunks before it.
+    run: generation and worker; chunks of different runs never mix.
+    """
+
+    causation_id: str
+    state: State | None
+    source: str
+    http_status: int = 200
+    sequence: int = 0
+    attempt: int = 1
+    run: str = ""
+    correlation: tuple[h.Header, ...] = ()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing comes after it."""
+        return self.state is not None
+
+
+def write(head: ReplyHead) -> h.Headers:
+    """Headers for `head`."""
+    kind = CHUNK_TYPE if head.state is None else TYPES[head.state]
+    sequence = f"{head.sequence:0{_SEQUENCE_DIGITS}}"
+    return [
+        (h.SPEC_VERSION, b"1.0"),
+        (h.ID, f"{head.causation_id}/{head.run}/{sequence}{'f' if head.is_final else ''}".encode()),
+        (h.SOURCE, head.source.encode()),
+        (h.TYPE, kind.encode()),
+        (h.CONTENT_TYPE, h.JSON),
+        (h.CAUSATION_ID, head.causation_id.encode()),
+        (h.HTTP_STATUS, str(head.http_status).encode()),
+        (h.SEQUENCE, sequence.encode()),
+        (h.FINAL, b"true" if head.is_final else b"false"),
+        (h.ATTEMPT, str(head.attempt).encode()),
+        (h.RUN, head.run.encode()),
+        *head.correlation,
+    ]
+
+
+def read(headers: dict[str, bytes]) -> ReplyHead:
+    """Read a reply's headers.
+
+    Raises:
+        InvalidRequest: it is not a reply of ours.
+    """
+    try:
+        kind = headers[h.TYPE]
+        state = None if kind == CHUNK_TYPE.encode() else _STATES[kind]
+        return ReplyHead(
+            causation_id=headers[h.CAUSATION_ID].decode(),
+            state=state,
+            source=headers.get(h.SOURCE, b"").decode(),
+            http_status=int(headers.get(h.HTTP_STATUS, b"200")),
+            sequence=int(headers.get(h.SEQUENCE, b"0")),
+            attempt=int(headers.get(h.ATTEMPT, b"1")),
+            run=headers.get(h.RUN, b"").decode(),
+        )
+    except (KeyError, ValueError) as error:
+        raise InvalidRequest(f"Not a reply record: {error!r}") from None

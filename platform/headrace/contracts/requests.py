@@ -1,0 +1,175 @@
+"""The request record: what a caller puts on a model's topic.
+
+The value is the exact OpenAI JSON body, so a curl body pasted into kcat is a valid request. Every
+header is optional.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from headrace.contracts import headers as h
+from headrace.contracts.errors import InvalidRequest
+
+TYPE: Final = "headrace.inference.request.v1"
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+PATHS: Final = (CHAT, COMPLETIONS)
+MAX_ID_CHARS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAddress:
+    """Where the answer goes; `partition` None lets the producer choose."""
+
+    topic: str
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """All that a request says about itself in its headers."""
+
+    id: str
+    source: str
+    path: str = CHAT
+    reply: ReplyAddress | None = None
+    correlation: tuple[h.Header, ...] = ()
+    """Correlation headers as they came, to be echoed byte for byte."""
+    expires_at_s: float | None = None
+    tenant: str | None = None
+    batch_id: str | None = None
+    attempt: int = 1
+
+
+def write(head: RequestHead) -> h.Headers:
+    """Headers for `head`; optional ones only where they say something."""
+    out: h.Headers = [
+        (h.SPEC_VERSION, b"1.0"),
+        (h.ID, head.id.encode()),
+        (h.SOURCE, head.source.encode()),
+        (h.TYPE, TYPE.encode()),
+        (h.CONTENT_TYPE, h.JSON),
+        (h.API_PATH, head.path.encode()),
+    ]
+    if head.reply is not None:
+        out.append((h.REPLY_TOPIC, head.reply.topic.encode()))
+        if head.reply.partition is not None:
+            out.append((h.REPLY_PARTITION, str(head.reply.partition).encode()))
+    if head.expires_at_s is not None:
+        expires = datetime.fromtimestamp(head.expires_at_s, UTC)
+        out.append((h.EXPIRY_TIME, expires.isoformat().encode()))
+    if head.tenant is not None:
+        out.append((h.TENANT_ID, head.tenant.encode()))
+    if head.batch_id is not None:
+        out.append((h.BATCH_ID, head.batch_id.encode()))
+    if head.attempt != 1:
+        out.append((h.ATTEMPT, str(head.attempt).encode()))
+    out.extend(head.correlation)
+    return out
+
+
+def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
+    """Read a request's headers. `default_id` (topic-partition-offset) names a request without `ce_id`.
+
+    Raises:
+        InvalidRequest: a header cannot be understood; `param` names it. `address` still tells where
+            to say so.
+    """
+    return RequestHead(
+        id=_text(headers, h.ID, MAX_ID_CHARS) or default_id,
+        source=_text(headers, h.SOURCE) or "unknown",
+        path=_path(headers),
+        reply=address(headers),
+        correlation=correlation(headers),
+        expires_at_s=_time(headers, h.EXPIRY_TIME),
+        tenant=_text(headers, h.TENANT_ID),
+        batch_id=_text(headers, h.BATCH_ID),
+        attempt=_number(headers, h.ATTEMPT) or 1,
+    )
+
+
+def address(headers: dict[str, bytes]) -> ReplyAddress | None:
+    """The reply address under any of the names in use, or None.
+
+    Raises:
+        InvalidRequest: the topic is not UTF-8 or the partition is not a number.
+    """
+    topic = h.first(headers, h.REPLY_TOPIC_NAMES)
+    if topic is None:
+        return None
+    return ReplyAddress(_decoded(h.REPLY_TOPIC, topic), _partition(headers))
+
+
+def correlation(headers: dict[str, bytes]) -> tuple[h.Header, ...]:
+    """Every correlation header that came."""
+    return tuple((name, headers[name]) for name in h.CORRELATION_NAMES if name in headers)
+
+
+def _partition(headers: dict[str, bytes]) -> int | None:
+    value = h.first(headers, h.REPLY_PARTITION_NAMES)
+    if value is None:
+        return None
+    if value.isdigit() and len(value) <= 6:
+        return int(value)
+    # Spring and SmallRye send four big-endian bytes. "\x00\x00\x00\x07" is not made of ASCII digits;
+    # a number that is (0x30303030 and up) would be a partition over eight hundred million.
+    if len(value) == 4:
+        return int.from_bytes(value)
+    raise InvalidRequest(
+        f"Header {h.REPLY_PARTITION} must be a partition number in decimal digits or four bytes",
+        param=h.REPLY_PARTITION,
+    )
+
+
+def _path(headers: dict[str, bytes]) -> str:
+    path = _text(headers, h.API_PATH)
+    if path is None:
+        return CHAT
+    if path not in PATHS:
+        raise InvalidRequest(
+            f"Header {h.API_PATH} is {path!r}; it must be one of {', '.join(PATHS)}",
+            param=h.API_PATH,
+        )
+    return path
+
+
+def _text(headers: dict[str, bytes], name: str, max_chars: int = 1024) -> str | None:
+    value = headers.get(name)
+    if not value:
+        return None
+    text = _decoded(name, value)
+    if len(text) > max_chars:
+        raise InvalidRequest(f"Header {name} is over {max_chars} characters", param=name)
+    return text
+
+
+def _decoded(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"Header {name} is not UTF-8 text", param=name) from None
+
+
+def _number(headers: dict[str, bytes], name: str) -> int | None:
+    value = headers.get(name)
+    if not value:
+        return None
+    if not value.isdigit() or len(value) > 9:
+        raise InvalidRequest(f"Header {name} must be a whole number", param=name)
+    return int(value)
+
+
+def _time(headers: dict[str, bytes], name: str) -> float | None:
+    text = _text(headers, name, 64)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"Header {name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z", param=name
+        ) from None
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"Header {name} needs a time zone, for example a final Z", param=name)
+    return moment.timestamp()

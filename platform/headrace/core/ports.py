@@ -1,0 +1,122 @@
+"""What the shells need from adapters. Only `app.py` files choose which adapter fills a port."""
+
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.contracts.headers import Headers
+from headrace.contracts.openai import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, as an engine sees it.
+
+    value: the exact JSON body, for engines that take OpenAI bodies.
+    body: the same, checked.
+    model: the public name to answer with.
+    """
+
+    id: str
+    model: str
+    path: str
+    value: bytes
+    body: Body
+    created_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """One chunk of a stream: the exact JSON of an OpenAI chunk."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The whole answer: the exact JSON of an OpenAI response. `incomplete` when it was cut short."""
+
+    value: bytes
+    incomplete: bool = False
+
+
+class Engine(Protocol):
+    """What runs a model inside a worker.
+
+    `run` yields `Partial`s when the body asks for a stream, then exactly one `Final`. Closing the generator,
+    or cancelling the task that awaits it, aborts the work inside the engine: when that returns nothing runs
+    on. It raises `InvalidRequest` (or a subclass) for what this model cannot do; any other exception is a
+    failure of the engine. Up to `capacity` calls run at once.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many calls may run at once."""
+        ...
+
+    async def start(self) -> None:
+        """Load the model; returns when the engine can serve."""
+        ...
+
+    def run(self, call: Call) -> AsyncGenerator[Partial | Final, None]:
+        """Serve one call."""
+        ...
+
+    async def stop(self) -> None:
+        """Free everything. No call is running."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A consumed record. `headers` by name; `timestamp_ms` by the log's or the producer's clock."""
+
+    place: Place
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to publish; `partition` None lets the producer choose."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers | None = None
+    partition: int | None = None
+
+
+class Publisher(Protocol):
+    """Writes records; acknowledged by every in-sync replica."""
+
+    async def send(self, record: Outgoing) -> Awaitable[Place]:
+        """Hand the record over; awaiting the result waits for the broker's acknowledgement.
+
+        Raises:
+            Unavailable: no broker, or no such topic or partition; nothing was written.
+        """
+        ...
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; 0 when there is no such topic."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads partitions without a group."""
+
+    async def poll(self, timeout_s: float) -> Sequence[Record]:
+        """The next records, in order by partition; empty after `timeout_s`."""
+        ...

@@ -1,0 +1,165 @@
+"""All settings, in groups; the only reader of the environment.
+
+Every field can be set as `HEADRACE_<GROUP>_<FIELD>`, for example `HEADRACE_KAFKA_BOOTSTRAP_SERVERS` or
+`HEADRACE_GATEWAY_PORT`. Lists and mappings are JSON.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.contracts.errors import SetupError
+from headrace.contracts.topics import Topics
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Group):
+    """How to reach Kafka, and how topics are created there.
+
+    replication_factor, min_insync_replicas: 3 and 2 in production; the embedded stack has one broker.
+    partitions: per lane of a model, a multiple of many worker counts (12, 24, 60) and at least the largest.
+    """
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_file: Path | None = None
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
+    topic_prefix: str = "headrace."
+    replication_factor: int = Field(default=3, ge=1)
+    min_insync_replicas: int = Field(default=2, ge=1)
+    partitions: int = Field(default=12, ge=1, le=1000)
+    send_timeout_s: float = Field(default=30.0, gt=0)
+    """A send that the broker has not acknowledged by then fails, and the producer is built anew."""
+
+    @property
+    def topics(self) -> Topics:
+        """The names of all topics."""
+        return Topics(self.topic_prefix)
+
+
+class S3Settings(_Group):
+    """The bucket of functions and models. Without an endpoint, AWS itself."""
+
+    endpoint_url: str | None = None
+    bucket: str = "headrace"
+    region: str = "us-east-1"
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class DatabaseSettings(_Group):
+    """Where jobs are kept: an SQLAlchemy URL with an async driver."""
+
+    url: str = "sqlite+aiosqlite:///headrace.db"
+
+
+class GatewaySettings(_Group):
+    """The HTTP facade.
+
+    reply_timeout_s: how long a caller is held at most; the model's own deadline may be shorter.
+    keepalive_s: a comment on a silent stream, so that proxies keep it open.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    max_body_bytes: int = Field(default=10_000_000, ge=1)
+    reply_timeout_s: float = Field(default=600.0, gt=0)
+    keepalive_s: float = Field(default=15.0, gt=0)
+    max_waiting: int = Field(default=10_000, ge=1)
+    """Requests one gateway holds at once; more are refused with 429."""
+    drain_s: float = Field(default=20.0, ge=0)
+
+
+class WorkerSettings(_Group):
+    """A worker.
+
+    reply_topics: patterns (`*`, `?`) of topics that callers may name for their replies. Internal topics
+        never match. Empty means none: answers go to `results`.
+    drain_s: how long a worker that was told to stop goes on with what it has begun.
+    """
+
+    reply_topics: tuple[str, ...] = ("replies.*", "*.replies")
+    drain_s: float = Field(default=30.0, ge=0)
+    commit_interval_s: float = Field(default=0.1, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0)
+    session_timeout_s: float = Field(default=15.0, gt=0)
+    stall_s: float = Field(default=30.0, gt=0)
+    """An event loop blocked for longer ends the process: its partitions are better off elsewhere."""
+
+
+class ScalerSettings(_Group):
+    """The scaler and its actuator."""
+
+    actuator: Literal["process"] = "process"
+    tick_s: float = Field(default=0.5, gt=0)
+    restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
+    """Wait before the n-th start in a row that failed; the last one repeats."""
+    drain_s: float = Field(default=35.0, ge=0)
+
+
+class DispatcherSettings(_Group):
+    """The dispatcher: results into SQL."""
+
+    archive_batch: int = Field(default=500, ge=1)
+    result_retention_s: float = Field(default=86_400.0, gt=0)
+
+
+class Settings(BaseSettings):
+    """Everything, in groups."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        frozen=True,
+        extra="forbid",
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    s3: S3Settings = S3Settings()
+    database: DatabaseSettings = DatabaseSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    worker: WorkerSettings = WorkerSettings()
+    scaler: ScalerSettings = ScalerSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    secret_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Signs request ids; the same for every gateway. `headrace up` makes one per data folder."""
+    cache_dir: Path = Path("~/.cache/headrace")
+    """Downloaded functions and models."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SetupError: a variable is wrong; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        name = "HEADRACE_" + "_".join(str(part) for part in item["loc"]).upper()
+        raise SetupError(f"Setting {name} is wrong: {item['msg']}") from None
+
+
+def environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process: ours, with `changes`."""
+    return {**os.environ, **changes}
+
+
+def given() -> frozenset[str]:
+    """The `HEADRACE_*` variables that are set; says which real services replace embedded ones."""
+    return frozenset(name for name, value in os.environ.items() if name.startswith("HEADRACE_") and value)
