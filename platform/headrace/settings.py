@@ -141,18 +141,23 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-def load() -> Settings:
-    """Read the settings from the environment.
+def load(defaults: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment; `defaults` are variables for those that are not set.
 
     Raises:
         SetupError: a variable is wrong; the message names it.
     """
+    missing = {name: value for name, value in (defaults or {}).items() if not os.environ.get(name)}
     try:
+        os.environ.update(missing)
         return Settings()
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         name = "HEADRACE_" + "_".join(str(part) for part in item["loc"]).upper()
         raise SetupError(f"Setting {name} is wrong: {item['msg']}") from None
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -40,6 +40,8 @@ ORIGIN_PARTITION: Final = "ce_originpartition"
 ORIGIN_OFFSET: Final = "ce_originoffset"
 ERROR_CODE: Final = "ce_errorcode"
 ERROR_MESSAGE: Final = "ce_errormessage"
+REPLY_REFUSED: Final = "ce_replyrefused"
+"""On a result: why it is in `results` and not in the topic that the caller asked for."""
 
 REPLY_TOPIC_NAMES: Final = (REPLY_TOPIC, "reply_to", "kafka_replyTopic", "REPLY_TOPIC")
 REPLY_PARTITION_NAMES: Final = (REPLY_PARTITION, "kafka_replyPartition", "REPLY_PARTITION")

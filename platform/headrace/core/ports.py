@@ -1,8 +1,8 @@
 """What the shells need from adapters. Only `app.py` files choose which adapter fills a port."""
 
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace.contracts.headers import Headers
 from headrace.contracts.openai import Body
@@ -67,8 +67,7 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a record lies."""
 
     topic: str
@@ -76,8 +75,7 @@ class Place:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A consumed record. `headers` by name; `timestamp_ms` by the log's or the producer's clock."""
 
     place: Place
@@ -87,8 +85,7 @@ class Record:
     timestamp_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to publish; `partition` None lets the producer choose."""
 
     topic: str
@@ -98,19 +95,65 @@ class Outgoing:
     partition: int | None = None
 
 
-class Publisher(Protocol):
-    """Writes records; acknowledged by every in-sync replica."""
+class Receipt(Protocol):
+    """The broker's acknowledgement of a record, given when it is durable.
 
-    async def send(self, record: Outgoing) -> Awaitable[Place]:
-        """Hand the record over; awaiting the result waits for the broker's acknowledgement.
+    Both `await` and `add_done_callback` work, as on `asyncio.Future`. Failing raises `Unavailable` (the
+    record may or may not have been written) or `BodyTooLarge` (it was not).
+    """
+
+    def __await__(self) -> Generator[Any, None, Place]:
+        """Wait for the acknowledgement."""
+        ...
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call back when acknowledged or failed."""
+        ...
+
+    def exception(self) -> BaseException | None:
+        """Why it failed, once done."""
+        ...
+
+    def result(self) -> Place:
+        """Where the record lies, once done."""
+        ...
+
+
+class Publisher(Protocol):
+    """Writes records, acknowledged by every in-sync replica."""
+
+    async def send(self, record: Outgoing) -> Receipt:
+        """Hand the record over. Records to one partition keep their order.
 
         Raises:
             Unavailable: no broker, or no such topic or partition; nothing was written.
+            BodyTooLarge: Kafka would not take a record of this size; nothing was written.
         """
         ...
 
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 when there is no such topic."""
+        ...
+
+
+class WorkSource(Protocol):
+    """Where a worker's requests come from: its share of the group's partitions."""
+
+    async def take(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Requests to start now, higher lanes first; each is in flight until `complete`."""
+        ...
+
+    def complete(self, place: Place) -> None:
+        """The request's fate is durable; it will be committed and not come again."""
+        ...
+
+    async def hold(self) -> None:
+        """Take nothing for now but stay a member of the group; to be called at least once a minute."""
+        ...
+
+    @property
+    def run(self) -> str:
+        """Generation and worker: tells runs of one request apart."""
         ...
 
 

@@ -1,0 +1,47 @@
+"""The command tree. Every failure that a person can mend is one sentence on stderr and exit code 1."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from headrace import __version__
+from headrace.cli import call, demo, deploy, roles, schemas, stack, topics
+from headrace.contracts.errors import HeadraceError, SetupError
+
+app = typer.Typer(
+    name="headrace",
+    help="Durable, elastic, cheap inference behind Apache Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for _command in (stack.up, stack.down, stack.status, demo.demo):
+    app.command(rich_help_panel="Embedded stack")(_command)
+for _command in (deploy.deploy, call.models, call.call, topics.publish, topics.tail, schemas.schemas):
+    app.command(rich_help_panel="Work with models")(_command)
+roles.register(app)
+
+
+def _version(*, show: bool) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_version, help="Print the version.")] = False,
+) -> None:
+    """Durable, elastic, cheap inference behind Apache Kafka."""
+
+
+def main() -> None:
+    """Entry point of `headrace` and `python -m headrace`."""
+    try:
+        app()
+    except (SetupError, HeadraceError) as error:
+        sys.stderr.write(f"headrace: {error}\n")
+        raise SystemExit(1) from None

@@ -1,0 +1,64 @@
+"""The roles, as commands: how each runs in production."""
+
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.serve import serve
+from headrace.settings import load
+
+_ParentPipe = Annotated[
+    bool,
+    typer.Option("--parent-pipe", hidden=True, help="Stop when standard input ends: the parent is gone."),
+]
+
+# Each command imports its room when it runs: a gateway needs no engine, a worker no database.
+
+
+def gateway(*, parent_pipe: _ParentPipe = False) -> None:
+    """Run a gateway: the HTTP facade. Several may run beside each other."""
+    from headrace.gateway.app import run  # noqa: PLC0415
+
+    serve("gateway", run, parent_pipe=parent_pipe)
+
+
+def worker(
+    model: Annotated[str, typer.Option(help="Name of the deployed model.")],
+    version: Annotated[str, typer.Option(help="Its version, as `headrace models` prints it.")],
+    id_: Annotated[str, typer.Option("--id", help="This worker's own id; unique.")],
+    *,
+    parent_pipe: _ParentPipe = False,
+) -> None:
+    """Run a worker: one model version on one engine."""
+    from headrace.worker.app import run  # noqa: PLC0415
+    from headrace.worker.heartbeat import WorkerSpec  # noqa: PLC0415
+
+    spec = WorkerSpec(id=id_, model=model, version=version)
+    serve("worker", lambda settings, stop: run(settings, stop, spec), parent_pipe=parent_pipe)
+
+
+def dispatcher(*, parent_pipe: _ParentPipe = False) -> None:
+    """Run the dispatcher: results into the database."""
+    from headrace.dispatcher.app import run  # noqa: PLC0415
+
+    serve("dispatcher", run, parent_pipe=parent_pipe)
+
+
+def scaler(*, parent_pipe: _ParentPipe = False) -> None:
+    """Run the scaler: starts and stops workers."""
+    from headrace.scaler.app import run  # noqa: PLC0415
+
+    serve("scaler", run, parent_pipe=parent_pipe)
+
+
+def migrate() -> None:
+    """Bring the database's tables up to date; safe to run at any time, and twice."""
+    from headrace.store.migrate import migrate as run  # noqa: PLC0415
+
+    run(load().database)
+
+
+def register(app: Any) -> None:
+    """Add the commands to `app`."""
+    for command in (gateway, worker, dispatcher, scaler, migrate):
+        app.command(rich_help_panel="Roles")(command)

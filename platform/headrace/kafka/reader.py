@@ -1,0 +1,113 @@
+"""Reading partitions without a group: replies, heartbeats, cancels, models."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from headrace.core.ports import Record
+from headrace.kafka.connection import arguments, start_patiently
+from headrace.kafka.records import flatten
+from headrace.settings import KafkaSettings
+
+_READ_TO_END_S: Final = 30.0
+
+
+class PartitionReader:
+    """Reads the given partitions of each topic; None means all of them.
+
+    Use as a context manager, or call `start` and `stop`. Fills `core.ports.Reader`.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Mapping[str, Sequence[int] | None],
+        *,
+        at: Literal["beginning", "end"] = "beginning",
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._at = at
+        self._raw: Any = None
+        self._partitions: list[TopicPartition] = []
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self, at: Literal["beginning", "end"] | None = None) -> None:
+        """Connect and seek; when it returns, every record written from now on will be read."""
+        at = at or self._at
+        self._raw = await start_patiently(self._build, close, self._settings)
+        for topic, numbers in self._topics.items():
+            wanted = await self._all_of(topic) if numbers is None else numbers
+            self._partitions += [TopicPartition(topic, number) for number in wanted]
+        self._raw.assign(self._partitions)
+        seek = self._raw.seek_to_end if at == "end" else self._raw.seek_to_beginning
+        await seek(*self._partitions)
+        for partition in self._partitions:
+            # Seeking is lazy: without this a record written meanwhile would be missed.
+            await self._raw.position(partition)
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        if self._raw is not None:
+            raw, self._raw = self._raw, None
+            await raw.stop()
+
+    async def poll(self, timeout_s: float) -> Sequence[Record]:
+        """The next records; empty after `timeout_s`. While the broker is away there are just none."""
+        try:
+            return flatten(await self._raw.getmany(timeout_ms=int(timeout_s * 1000)))
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(min(timeout_s, 0.1))
+            return []
+
+    async def read_to_end(self) -> list[Record]:
+        """Everything that is there now.
+
+        Raises:
+            TimeoutError: the broker took more than 30 s.
+        """
+        found: list[Record] = []
+        async with asyncio.timeout(_READ_TO_END_S):
+            ends = await self._raw.end_offsets(self._partitions)
+            while await self._behind(ends):
+                found += await self.poll(0.1)
+        return found
+
+    async def _behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        for partition, end in ends.items():
+            if await self._raw.position(partition) < end:
+                return True
+        return False
+
+    async def _all_of(self, topic: str) -> Sequence[int]:
+        # The public call knows only topics that this client already follows.
+        return sorted(await self._raw._client._wait_on_metadata(topic))
+
+    def _build(self) -> Any:
+        return AIOKafkaConsumer(
+            **arguments(self._settings, client_id="reader"),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=500,
+        )
+
+
+async def close(raw: Any) -> None:
+    """Stop an aiokafka consumer."""
+    await raw.stop()

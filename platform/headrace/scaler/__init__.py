@@ -1,0 +1,1 @@
+"""The scaler: looks at what is deployed and what runs, decides, and lets an actuator act."""

@@ -1,0 +1,116 @@
+"""Wiring of the scaler: read, decide, act, once a tick and whenever something changes."""
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+
+from headrace.core.ports import Outgoing
+from headrace.core.scaling import Start, Worker, decide
+from headrace.kafka.admin import Admin
+from headrace.kafka.producer import Producer
+from headrace.kafka.reader import PartitionReader
+from headrace.scaler.fleet import Fleet
+from headrace.scaler.processes import Exit, Processes
+from headrace.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Hold every model at its number of workers until `stop` is set, then drain them all."""
+    topics = settings.kafka.topics
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(Admin(settings.kafka))
+        await admin.ensure_topics(topics.shared_plans())
+        producer = Producer(settings.kafka, source="scaler")
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        reader = PartitionReader(settings.kafka, {topics.models: None, topics.workers: None})
+        await stack.enter_async_context(reader)
+        scaler = Scaler(settings, admin, producer)
+        scaler.fleet.update(await reader.read_to_end())
+        following = asyncio.create_task(scaler.follow(reader))
+        stack.callback(following.cancel)
+        _log.info("ready, %d models deployed", len(scaler.fleet.models))
+        try:
+            await scaler.run(stop)
+        finally:
+            await scaler.processes.stop_all()
+            await scaler.bury()
+
+
+class Scaler:
+    """The acting shell round `core.scaling`."""
+
+    def __init__(self, settings: Settings, admin: Admin, producer: Producer) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._producer = producer
+        self.fleet = Fleet(settings.kafka.topics)
+        self.processes = Processes(settings)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tick until `stop` is set."""
+        while not stop.is_set():
+            self.processes.changed.clear()
+            await self.bury()
+            await self._act()
+            try:
+                async with asyncio.timeout(self._settings.scaler.tick_s):
+                    await self.processes.changed.wait()
+            except TimeoutError:
+                continue
+
+    async def follow(self, reader: PartitionReader) -> None:
+        """Read on for ever; a change of what is deployed wakes the scaler."""
+        while True:
+            records = await reader.poll(1.0)
+            if records:
+                self.fleet.update(records)
+            if any(record.place.topic == self._settings.kafka.topics.models for record in records):
+                self.processes.changed.set()
+
+    async def bury(self) -> None:
+        """For each worker that ended: its obituary, and its name off the list."""
+        for ended in self.processes.exits():
+            if ended.asked:
+                _log.info("worker %s of %s has ended", ended.child.id, ended.child.model)
+            else:
+                count = self.fleet.failed(ended.child.model, time.time())
+                _log.warning(
+                    "worker %s of %s %s (%d in a row)", ended.child.id, ended.child.model, ended.reason, count
+                )
+                await self._obituary(ended)
+            self.fleet.heartbeats.pop(ended.child.id, None)
+
+    async def _obituary(self, ended: Exit) -> None:
+        heartbeat = self.fleet.heartbeats.get(ended.child.id)
+        try:
+            if heartbeat is not None and heartbeat.member_id and heartbeat.group:
+                await self._admin.leave_group(heartbeat.group, heartbeat.member_id)
+            workers = self._settings.kafka.topics.workers
+            await (await self._producer.send(Outgoing(workers, None, ended.child.id.encode())))
+        except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
+            _log.warning("obituary of %s not sent: %r", ended.child.id, error)
+
+    async def _act(self) -> None:
+        now_s = time.time()
+        children = [
+            Worker(
+                id=child.id,
+                model=child.model,
+                version=child.version,
+                phase=self.fleet.phase(child.id, stopping=child.stopping),
+                started_at_s=child.started_at_s,
+            )
+            for child in self.processes.children.values()
+        ]
+        observed = self.fleet.observe(children, now_s)
+        for action in decide(observed, self._settings.scaler.restart_backoff_s, now_s):
+            if isinstance(action, Start):
+                worker_id = await self.processes.start(action.model, action.version, now_s)
+                _log.info("start %s for %s: %s", worker_id, action.model, action.reason)
+            else:
+                _log.info("stop %s: %s", action.worker_id, action.reason)
+                self.processes.stop(action.worker_id)

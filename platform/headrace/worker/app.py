@@ -1,0 +1,145 @@
+"""Wiring of a worker: load, warm up, join, serve, drain, leave.
+
+It joins the group only when its engine is warm: a member that cannot serve would hold partitions up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from headrace.contracts.errors import HeadraceError, SetupError
+from headrace.contracts.events import Cancel, ModelDeployed, WorkerState
+from headrace.core.ports import Engine
+from headrace.engines import catalog
+from headrace.kafka.producer import Producer
+from headrace.kafka.reader import PartitionReader
+from headrace.kafka.work import WorkConsumer, WorkTopics
+from headrace.registry.cache import FunctionCache
+from headrace.registry.sources import resolve
+from headrace.settings import Settings
+from headrace.worker.cancels import Cancels
+from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
+from headrace.worker.loop import Loop, Parts
+from headrace.worker.replies import Replies, ReplyRules
+from headrace.worker.watchdog import Watchdog
+
+_log = logging.getLogger(__name__)
+
+_CONTROL_POLL_S: Final = 1.0
+
+
+async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
+    """Serve one model version until `stop` is set, then drain.
+
+    Raises:
+        SetupError: the model version is unknown, its files cannot be had, or its engine does not start.
+    """
+    producer = Producer(settings.kafka, source=spec.id)
+    await producer.start()
+    heartbeat = Heartbeat(producer, settings.kafka.topics.workers, spec)
+    try:
+        await heartbeat.become(WorkerState.STARTING)
+        try:
+            await _serve(settings, stop, _Bench(spec, producer, heartbeat))
+        except Exception as error:
+            await heartbeat.become(WorkerState.FAILED, f"{error}")
+            raise
+        await heartbeat.become(WorkerState.STOPPED)
+    finally:
+        await heartbeat.end()
+        await producer.stop()
+
+
+class _Bench:
+    """What exists from the first moment on."""
+
+    def __init__(self, spec: WorkerSpec, producer: Producer, heartbeat: Heartbeat) -> None:
+        self.spec = spec
+        self.producer = producer
+        self.heartbeat = heartbeat
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None:
+    topics = settings.kafka.topics
+    async with AsyncExitStack() as stack:
+        beat = asyncio.create_task(bench.heartbeat.regularly(settings.worker.heartbeat_s))
+        stack.callback(beat.cancel)
+        deployed = await _find(settings, bench.spec)
+        engine = await stack.enter_async_context(_engine(settings, deployed))
+        watchdog = Watchdog(settings.worker.stall_s)
+        watchdog.start()
+        stack.callback(watchdog.stop)
+
+        work = WorkTopics(topics, deployed.slug)
+        source = WorkConsumer(settings, work, bench.spec.id)
+        rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}")
+        cancels = Cancels()
+        capacity = min(engine.capacity, deployed.manifest.limits.max_concurrency or engine.capacity)
+        replies = Replies(bench.producer, rules)
+        loop = Loop(Parts(deployed, engine, source, bench.producer, replies, cancels, topics, capacity))
+        bench.heartbeat.vitals = lambda: Vitals(
+            in_flight=loop.in_flight,
+            capacity=capacity,
+            completed=loop.counts.completed,
+            member_id=source.member_id,
+            group=work.group,
+        )
+        control = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None}))
+        follower = asyncio.create_task(_follow_control(control, cancels, loop))
+        stack.callback(follower.cancel)
+
+        await source.start()
+        stack.push_async_callback(source.stop)
+        await bench.heartbeat.become(WorkerState.READY)
+        _log.info("ready: %s %s, capacity %d", deployed.name, deployed.version, capacity)
+        try:
+            await loop.run(stop)
+        finally:
+            await bench.heartbeat.become(WorkerState.DRAINING)
+            await loop.drain(settings.worker.drain_s)
+
+
+async def _find(settings: Settings, spec: WorkerSpec) -> ModelDeployed:
+    """The deployment to serve, from the `models` topic."""
+    async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
+        found = None
+        for record in await reader.read_to_end():
+            if record.key == spec.model.encode() and record.value is not None:
+                event = ModelDeployed.decode(record.value)
+                found = event if event.version == spec.version else found
+    if found is None:
+        raise SetupError(f"Model '{spec.model}' has no version {spec.version}: deploy it first")
+    return found
+
+
+@asynccontextmanager
+async def _engine(settings: Settings, deployed: ModelDeployed) -> AsyncIterator[Engine]:
+    """The engine, warm."""
+    started_s = time.monotonic()
+    folder = await FunctionCache(settings).fetch(deployed.version, deployed.package_url)
+    model = deployed.manifest.model
+    path = None if model is None else await resolve(model, folder, settings)
+    engine = catalog.create(deployed.manifest, path)
+    await engine.start()
+    _log.info("engine %s warm after %.2f s", deployed.manifest.engine.kind, time.monotonic() - started_s)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def _follow_control(reader: PartitionReader, cancels: Cancels, loop: Loop) -> None:
+    while True:
+        for record in await reader.poll(_CONTROL_POLL_S):
+            if record.value is None:
+                continue
+            try:
+                event = Cancel.decode(record.value)
+            except HeadraceError as error:
+                _log.warning("control record at %s ignored: %s", record.place, error)
+                continue
+            cancels.add(event.request_id, event.sent_at_s)
+            loop.cancel(event.request_id)

@@ -1,0 +1,89 @@
+"""Tells the world that this worker lives, in what state, and by which name its group knows it."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headrace.contracts.errors import HeadraceError
+from headrace.contracts.events import WorkerHeartbeat, WorkerState
+from headrace.core.ports import Outgoing, Publisher
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Which worker this is: its own id, and what it is to serve."""
+
+    id: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What changes from beat to beat."""
+
+    in_flight: int = 0
+    capacity: int = 0
+    completed: int = 0
+    member_id: str | None = None
+    group: str | None = None
+
+
+class Heartbeat:
+    """Publishes on `workers` at every change of state, and regularly."""
+
+    def __init__(self, publisher: Publisher, topic: str, spec: WorkerSpec) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._spec = spec
+        self._started_at_s = time.time()
+        self._state = WorkerState.STARTING
+        self.vitals: Callable[[], Vitals] = Vitals
+
+    async def become(self, state: WorkerState, reason: str | None = None) -> None:
+        """Change state and say so."""
+        self._state = state
+        await self.beat(reason)
+
+    async def beat(self, reason: str | None = None) -> None:
+        """Say so once. A beat that cannot be sent is only logged: the next one follows."""
+        vitals = self.vitals()
+        event = WorkerHeartbeat(
+            id=self._spec.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            model=self._spec.model,
+            version=self._spec.version,
+            state=self._state,
+            in_flight=vitals.in_flight,
+            capacity=vitals.capacity,
+            completed=vitals.completed,
+            member_id=vitals.member_id,
+            group=vitals.group,
+            started_at_s=self._started_at_s,
+            sent_at_s=time.time(),
+            reason=reason,
+        )
+        await self._send(event.encode())
+
+    async def regularly(self, interval_s: float) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.beat()
+
+    async def end(self) -> None:
+        """Take the worker off the list."""
+        await self._send(None)
+
+    async def _send(self, value: bytes | None) -> None:
+        try:
+            await (await self._publisher.send(Outgoing(self._topic, value, self._spec.id.encode())))
+        except HeadraceError as error:
+            _log.warning("heartbeat not sent: %s", error)

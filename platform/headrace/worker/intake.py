@@ -1,0 +1,99 @@
+"""From a record to a call, or to the reason why not."""
+
+from dataclasses import dataclass
+
+from headrace.contracts import openai, requests
+from headrace.contracts.errors import (
+    BodyTooLarge,
+    HeadraceError,
+    InvalidRequest,
+    MalformedBody,
+    RequestExpired,
+    UnknownPath,
+)
+from headrace.contracts.events import ModelDeployed
+from headrace.contracts.requests import RequestHead
+from headrace.core.ports import Call, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that may run. `expires_at_s`: when it must be over, at the latest."""
+
+    record: Record
+    head: RequestHead
+    call: Call
+    expires_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that may not run.
+
+    dead_letter: it could not even be read, so the original bytes are kept for a person to look at.
+    """
+
+    record: Record
+    head: RequestHead
+    error: HeadraceError
+    dead_letter: bool
+
+
+def read(record: Record, deployed: ModelDeployed, now_s: float) -> Job | Refusal:
+    """Decide whether the record can run on this model. Pure: the shell tells the time."""
+    place = record.place
+    default_id = f"{place.topic}-{place.partition}-{place.offset}"
+    try:
+        head = requests.read(record.headers, default_id=default_id)
+    except InvalidRequest as error:
+        return Refusal(record, _salvaged(record, default_id), error, dead_letter=True)
+    try:
+        return _job(record, head, deployed, now_s)
+    except HeadraceError as error:
+        return Refusal(record, head, error, dead_letter=isinstance(error, MalformedBody))
+
+
+def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: float) -> Job:
+    limits = deployed.manifest.limits
+    expires_at_s = record.timestamp_ms / 1000 + limits.deadline_s
+    if head.expires_at_s is not None:
+        expires_at_s = min(expires_at_s, head.expires_at_s)
+    if expires_at_s <= now_s:
+        raise RequestExpired("The request's deadline passed before a worker could start it")
+    if head.path not in deployed.manifest.serves:
+        raise UnknownPath(
+            f"Model '{deployed.name}' does not serve {head.path}; "
+            f"it serves {', '.join(deployed.manifest.serves)}"
+        )
+    value = record.value or b""
+    if len(value) > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"The body has {len(value)} bytes; model '{deployed.name}' takes up to {limits.max_body_bytes}"
+        )
+    body = openai.parse(head.path, value)
+    limit = limits.max_tokens
+    if limit is not None and (body.token_limit or 0) > limit:
+        raise InvalidRequest(
+            f"'max_tokens' is {body.token_limit}; model '{deployed.name}' generates up to {limit}",
+            param="max_tokens",
+        )
+    call = Call(
+        id=head.id,
+        model=deployed.name,
+        path=head.path,
+        value=value,
+        body=body,
+        created_s=int(record.timestamp_ms / 1000),
+    )
+    return Job(record, head, call, expires_at_s)
+
+
+def _salvaged(record: Record, default_id: str) -> RequestHead:
+    """What can be read of broken headers, so that the caller still hears of it."""
+    try:
+        reply = requests.address(record.headers)
+    except InvalidRequest:
+        reply = None
+    return RequestHead(
+        id=default_id, source="unknown", reply=reply, correlation=requests.correlation(record.headers)
+    )
