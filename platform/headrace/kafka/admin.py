@@ -76,14 +76,14 @@ class Admin:
         committed offsets before the first worker exists.
         """
         wanted = [TopicPartition(plan.name, n) for plan in plans for n in range(plan.partitions)]
-        known = await self._raw.list_consumer_group_offsets(group, partitions=wanted)
-        missing = {tp: OffsetAndMetadata(0, "") for tp in wanted if known.get(tp, _NONE).offset < 0}
-        if not missing:
-            return
         consumer = await start_patiently(lambda: self._committer(group), close, self._settings)
         try:
-            consumer.assign(list(missing))
-            await consumer.commit(missing)
+            consumer.assign(wanted)
+            # Unlike the admin client's, this call waits for a group coordinator that is being made.
+            known = await consumer._coordinator.fetch_committed_offsets(wanted)
+            missing = [tp for tp in wanted if tp not in known or known[tp].offset < 0]
+            if missing:
+                await consumer.commit({tp: OffsetAndMetadata(0, "") for tp in missing})
         except KafkaError as error:
             # Members have joined meanwhile: they start at the earliest record anyway.
             _log.info("initial offsets of %s left alone: %r", group, error)
@@ -143,9 +143,6 @@ class Admin:
         return AIOKafkaConsumer(
             **arguments(self._settings, client_id="admin"), group_id=group, enable_auto_commit=False
         )
-
-
-_NONE: Final = OffsetAndMetadata(-1, "")
 
 
 async def _close(raw: Any) -> None:

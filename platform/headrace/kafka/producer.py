@@ -106,6 +106,7 @@ class Producer:
             raise Unavailable(f"Kafka did not say whether topic {topic} exists: {error!r}") from None
         known = raw.client.cluster.partitions_for_topic(topic)
         if known is None:
+            raw.client._topics.discard(topic)  # or every refresh would ask for it again
             self._absent[topic] = self._loop.time() + _ABSENT_TOPIC_S
             return 0
         return len(known)

@@ -1,0 +1,50 @@
+"""Chooses an engine by the manifest, importing only the one that is chosen."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from headrace.contracts.errors import SetupError
+from headrace.contracts.manifest import Manifest
+from headrace.core.ports import Engine
+
+# kind -> module with `create`, and the extra that installs what it imports
+_ENGINES: Final = {
+    "echo": ("headrace.engines.echo", None),
+    "llamacpp": ("headrace.engines.llamacpp", "llamacpp"),
+}
+
+ArgsT = TypeVar("ArgsT", bound=BaseModel)
+
+
+def create(manifest: Manifest, model_path: Path | None) -> Engine:
+    """Make the engine of a manifest; `start` then loads the model.
+
+    Raises:
+        SetupError: the engine is not installed or not in this release, or its arguments are wrong.
+    """
+    kind = manifest.engine.kind
+    if kind not in _ENGINES:
+        known = ", ".join(sorted(_ENGINES))
+        raise SetupError(f"Engine '{kind}' is not in this release; these are: {known}")
+    module_name, extra = _ENGINES[kind]
+    try:
+        module: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"Engine '{kind}' needs {error.name}: install it with pip install 'headrace[{extra}]'"
+        ) from None
+    engine: Engine = module.create(manifest, model_path)
+    return engine
+
+
+def arguments(manifest: Manifest, kind: type[ArgsT]) -> ArgsT:
+    """Check an engine's arguments against its own model of them."""
+    try:
+        return kind.model_validate(manifest.engine.args)
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in ("engine", "args", *item["loc"]))
+        raise SetupError(f"Function '{manifest.name}': {where}: {item['msg']}") from None

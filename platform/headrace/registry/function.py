@@ -1,0 +1,140 @@
+"""A function's folder: its manifest, and the package that carries it.
+
+The version is a digest of names and contents, not of the archive, so it is the same on every machine and
+with every zip library.
+"""
+
+import hashlib
+import io
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import yaml
+
+from headrace.contracts.errors import SetupError
+from headrace.contracts.manifest import FILE_NAME, Manifest, parse
+
+MAX_PACKAGE_BYTES: Final = 64 * 2**20
+"""Models are named by source, not packed; what is left is code and small data."""
+
+_VERSION_CHARS: Final = 12
+_ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A packed function."""
+
+    manifest: Manifest
+    version: str
+    data: bytes
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `function.yaml` of a function's folder (or the file itself).
+
+    Raises:
+        SetupError: there is none, or it is wrong; names file, line and field.
+    """
+    path = folder if folder.name == FILE_NAME else folder / FILE_NAME
+    try:
+        document = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SetupError(f"{folder} is not a function: it has no {FILE_NAME}") from None
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path} is not YAML: {error}") from None
+    return parse(document, where=str(path))
+
+
+def pack(folder: Path) -> Package:
+    """Pack a function's folder.
+
+    Raises:
+        SetupError: the manifest is wrong, a file is a link, or all of it is over `MAX_PACKAGE_BYTES`.
+    """
+    manifest = read_manifest(folder)
+    root = folder.parent if folder.name == FILE_NAME else folder
+    files = {path.relative_to(root).as_posix(): path for path in _files(root)}
+    size_bytes = sum(path.stat().st_size for path in files.values())
+    if size_bytes > MAX_PACKAGE_BYTES:
+        raise SetupError(
+            f"{root} holds {size_bytes} bytes, more than {MAX_PACKAGE_BYTES}: "
+            "keep models out of the folder and name them by 'model: {source: …}'"
+        )
+    contents = {name: files[name].read_bytes() for name in sorted(files)}
+    return Package(manifest, _version(contents), _zip(contents))
+
+
+def unpack(data: bytes, version: str, into: Path) -> None:
+    """Unpack a package to the folder `into`, whole or not at all.
+
+    Raises:
+        SetupError: the package is damaged, is not this version, or would write outside of `into`.
+    """
+    contents = _unzip(data)
+    if _version(contents) != version:
+        raise SetupError(f"The package of version {version} is damaged: its digest differs")
+    into.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{into.name}-", dir=into.parent))
+    try:
+        for name, content in contents.items():
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            staging.rename(into)
+        except OSError:
+            if not into.is_dir():  # else another process was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _files(root: Path) -> list[Path]:
+    found = []
+    for path in root.rglob("*"):
+        parts = path.relative_to(root).parts
+        if "__pycache__" in parts or any(part.startswith(".") for part in parts):
+            continue
+        if path.is_symlink():
+            raise SetupError(f"{path} is a link; a function's folder holds plain files only")
+        if path.is_file():
+            found.append(path)
+    return found
+
+
+def _version(contents: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(contents):
+        digest.update(f"{name}\0{len(contents[name])}\0".encode())
+        digest.update(contents[name])
+    return digest.hexdigest()[:_VERSION_CHARS]
+
+
+def _zip(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _unzip(data: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if sum(info.file_size for info in infos) > MAX_PACKAGE_BYTES:
+                raise SetupError(f"The package unpacks to more than {MAX_PACKAGE_BYTES} bytes")
+            for info in infos:
+                name = PurePosixPath(info.filename)
+                if name.is_absolute() or ".." in name.parts or "\\" in info.filename:
+                    raise SetupError(f"The package names a file outside of its folder: {info.filename}")
+            return {info.filename: archive.read(info) for info in infos if not info.is_dir()}
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+        raise SetupError(f"The package is damaged: {error}") from None

@@ -1,0 +1,109 @@
+"""One bucket of any S3 service; the only importer of aioboto3."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from headrace.contracts.errors import SetupError
+from headrace.settings import S3Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_CHUNK_BYTES: Final = 1 << 20
+_ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Bucket and key of `s3://BUCKET/KEY`.
+
+    Raises:
+        SetupError: it is not of this form.
+    """
+    parts = urlsplit(url)
+    key = parts.path.lstrip("/")
+    if parts.scheme != "s3" or not parts.netloc or not key:
+        raise SetupError(f"{url!r} is not of the form s3://BUCKET/KEY")
+    return parts.netloc, key
+
+
+class Bucket:
+    """Objects by key. Every call may raise `SetupError` when the service cannot be reached or refuses us."""
+
+    def __init__(self, settings: S3Settings, name: str | None = None) -> None:
+        self._settings = settings
+        self.name = name or settings.bucket
+
+    async def ensure(self) -> None:
+        """Create the bucket unless it is there."""
+        async with self._client() as client:
+            try:
+                await client.head_bucket(Bucket=self.name)
+            except client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] not in _ABSENT:
+                    raise
+                await client.create_bucket(Bucket=self.name)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        async with self._client() as client:
+            try:
+                await client.head_object(Bucket=self.name, Key=key)
+            except client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in _ABSENT:
+                    return False
+                raise
+        return True
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object."""
+        async with self._client() as client:
+            await client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    async def get(self, key: str) -> bytes:
+        """Read an object into memory."""
+        async with self._client() as client:
+            answer = await client.get_object(Bucket=self.name, Key=key)
+            return await answer["Body"].read()
+
+    async def download(self, key: str, path: Path) -> None:
+        """Read an object into a file, a piece at a time."""
+        async with self._client() as client:
+            answer = await client.get_object(Bucket=self.name, Key=key)
+            with path.open("wb") as file:  # noqa: ASYNC230  # a page cache away, and only while starting
+                async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                    file.write(piece)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator["S3Client"]:
+        try:
+            import aioboto3  # noqa: PLC0415  # 30 MB that only deploys and downloads need
+            from botocore.config import Config  # noqa: PLC0415
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        except ModuleNotFoundError:
+            raise SetupError("S3 needs aioboto3: install it with pip install 'headrace[s3]'") from None
+        settings = self._settings
+        secret = settings.secret_access_key
+        # Path style: embedded servers have no DNS name per bucket. Few tries: a wrong endpoint is told soon.
+        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}, connect_timeout=5)
+        opened = aioboto3.Session().client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=None if secret is None else secret.get_secret_value(),
+            config=config,
+        )
+        where = settings.endpoint_url or "AWS"
+        try:
+            async with opened as client:
+                yield client
+        except ClientError as error:
+            told = error.response["Error"]
+            raise SetupError(
+                f"S3 at {where}, bucket {self.name}: {told.get('Code')}: {told.get('Message')}"
+            ) from None
+        except BotoCoreError as error:
+            raise SetupError(f"S3 at {where} cannot be used: {error}") from None
