@@ -63,6 +63,11 @@ def write(head: ReplyHead) -> h.Headers:
     ]
 
 
+def final_state(headers: dict[str, bytes]) -> State | None:
+    """The final state a reply carries; None for a chunk and for anything that is no reply."""
+    return _STATES.get(headers.get(h.TYPE, b""))
+
+
 def read(headers: dict[str, bytes]) -> ReplyHead:
     """Read a reply's headers.
 

@@ -72,7 +72,7 @@ class Bucket:
         """Read an object into a file, a piece at a time."""
         async with self._client() as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
-            with path.open("wb") as file:  # noqa: ASYNC230  # a page cache away, and only while starting
+            with path.open("wb") as file:
                 async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
                     file.write(piece)
 
@@ -80,14 +80,14 @@ class Bucket:
     async def _client(self) -> AsyncIterator["S3Client"]:
         try:
             import aioboto3  # noqa: PLC0415  # 30 MB that only deploys and downloads need
-            from botocore.config import Config  # noqa: PLC0415
+            from aiobotocore.config import AioConfig  # noqa: PLC0415
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         except ModuleNotFoundError:
             raise SetupError("S3 needs aioboto3: install it with pip install 'headrace[s3]'") from None
         settings = self._settings
         secret = settings.secret_access_key
         # Path style: embedded servers have no DNS name per bucket. Few tries: a wrong endpoint is told soon.
-        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}, connect_timeout=5)
+        config = AioConfig(s3={"addressing_style": "path"}, retries={"max_attempts": 3}, connect_timeout=5)
         opened = aioboto3.Session().client(
             "s3",
             endpoint_url=settings.endpoint_url,

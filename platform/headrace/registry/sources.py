@@ -97,11 +97,11 @@ def _from_hub(name: HubName, cache: Path) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
     except ModuleNotFoundError:
         raise SetupError("A model from the hub needs: pip install 'headrace[hf]'") from None
-    where = {"repo_id": name.repo, "revision": name.revision, "cache_dir": cache / "hf"}
+    hub = cache / "hf"
     try:
         if name.file is None:
-            return Path(snapshot_download(**where))
-        return Path(hf_hub_download(filename=name.file, **where))
+            return Path(snapshot_download(name.repo, revision=name.revision, cache_dir=hub))
+        return Path(hf_hub_download(name.repo, name.file, revision=name.revision, cache_dir=hub))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SetupError(f"The hub did not give {name.repo}: {error}") from None
 

@@ -3,16 +3,10 @@
 from dataclasses import dataclass
 
 from headrace.contracts import openai, requests
-from headrace.contracts.errors import (
-    BodyTooLarge,
-    HeadraceError,
-    InvalidRequest,
-    MalformedBody,
-    RequestExpired,
-    UnknownPath,
-)
+from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import RequestHead
+from headrace.core import admission
 from headrace.core.ports import Call, Record
 
 
@@ -60,23 +54,11 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
         expires_at_s = min(expires_at_s, head.expires_at_s)
     if expires_at_s <= now_s:
         raise RequestExpired("The request's deadline passed before a worker could start it")
-    if head.path not in deployed.manifest.serves:
-        raise UnknownPath(
-            f"Model '{deployed.name}' does not serve {head.path}; "
-            f"it serves {', '.join(deployed.manifest.serves)}"
-        )
     value = record.value or b""
-    if len(value) > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"The body has {len(value)} bytes; model '{deployed.name}' takes up to {limits.max_body_bytes}"
-        )
+    admission.check_path(deployed, head.path)
+    admission.check_size(deployed, len(value))
     body = openai.parse(head.path, value)
-    limit = limits.max_tokens
-    if limit is not None and (body.token_limit or 0) > limit:
-        raise InvalidRequest(
-            f"'max_tokens' is {body.token_limit}; model '{deployed.name}' generates up to {limit}",
-            param="max_tokens",
-        )
+    admission.check_body(deployed, body)
     call = Call(
         id=head.id,
         model=deployed.name,

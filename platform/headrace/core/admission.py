@@ -1,0 +1,46 @@
+"""May this request run on this model? Asked by the gateway before it queues, and by the worker for all.
+
+Direct publishers pass no gateway, so the worker cannot rely on its answer.
+"""
+
+from headrace.contracts.errors import BodyTooLarge, InvalidRequest, Overloaded, UnknownPath
+from headrace.contracts.events import ModelDeployed
+from headrace.contracts.openai import Body
+from headrace.contracts.topics import Lane
+
+_LANES = {"priority": Lane.PRIORITY, "flex": Lane.FLEX}
+
+
+def check_path(deployed: ModelDeployed, path: str) -> None:
+    """Refuse what the model does not do."""
+    serves = deployed.manifest.serves
+    if path not in serves:
+        raise UnknownPath(f"Model '{deployed.name}' does not serve {path}; it serves {', '.join(serves)}")
+
+
+def check_size(deployed: ModelDeployed, size_bytes: int) -> None:
+    """Refuse a body over the model's limit."""
+    limit = deployed.manifest.limits.max_body_bytes
+    if size_bytes > limit:
+        raise BodyTooLarge(f"The body has {size_bytes} bytes; model '{deployed.name}' takes up to {limit}")
+
+
+def check_body(deployed: ModelDeployed, body: Body) -> None:
+    """Refuse a request for more tokens than the model's limit."""
+    limit = deployed.manifest.limits.max_tokens
+    if limit is not None and (body.token_limit or 0) > limit:
+        raise InvalidRequest(
+            f"'max_tokens' is {body.token_limit}; model '{deployed.name}' generates up to {limit}",
+            param="max_tokens",
+        )
+
+
+def check_load(waiting: int, limit: int) -> None:
+    """Refuse when a gateway holds as many callers as it may."""
+    if waiting >= limit:
+        raise Overloaded(f"This gateway holds {waiting} requests, as many as it may: try again in a moment")
+
+
+def lane(body: Body) -> Lane:
+    """The lane that a body's `service_tier` asks for."""
+    return _LANES.get(body.service_tier or "", Lane.DEFAULT)

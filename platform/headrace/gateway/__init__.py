@@ -1,0 +1,1 @@
+"""The HTTP facade: OpenAI's surface over Kafka. Stateless; several run beside each other."""

@@ -1,0 +1,112 @@
+"""What is deployed and who is alive, as the topics `models` and `workers` tell it. No IO."""
+
+import logging
+import random
+from collections.abc import Iterable
+from typing import Any, Final
+
+from headrace.contracts.errors import HeadraceError, UnknownModel
+from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.topics import REPLY_PARTITIONS, Topics
+from headrace.core.ports import Record
+
+_log = logging.getLogger(__name__)
+
+FRESH_S: Final = 10.0
+"""A heartbeat older than five beats is no sign of life."""
+
+_NAMES_IN_ERROR: Final = 5
+
+
+class Directory:
+    """Fed with records; asked for models."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._models: dict[str, ModelDeployed] = {}
+        self._workers: dict[str, WorkerHeartbeat] = {}
+        self._gateways: dict[str, GatewayHeartbeat] = {}
+
+    def update(self, records: Iterable[Record]) -> None:
+        """Take in what was read."""
+        for record in records:
+            key = (record.key or b"").decode(errors="replace")
+            try:
+                if record.place.topic == self._topics.models:
+                    self._update_model(key, record.value)
+                else:
+                    self._update_worker(key, record.value)
+            except HeadraceError as error:
+                _log.warning("record at %s ignored: %s", record.place, error)
+
+    def model(self, name: str) -> ModelDeployed:
+        """The deployment behind a name.
+
+        Raises:
+            UnknownModel: there is none; the message says what there is.
+        """
+        found = self._models.get(name)
+        if found is None:
+            raise UnknownModel(f"There is no model '{name}'. {self._choice()}", param="model")
+        return found
+
+    def models(self) -> list[ModelDeployed]:
+        """All deployments, by name."""
+        return [self._models[name] for name in sorted(self._models)]
+
+    def is_warm(self, name: str, now_s: float) -> bool:
+        """Whether a worker of the current version is ready."""
+        version = self.model(name).version
+        return any(
+            worker.model == name
+            and worker.version == version
+            and worker.state is WorkerState.READY
+            and now_s - worker.sent_at_s < FRESH_S
+            for worker in self._workers.values()
+        )
+
+    def free_reply_partition(self, now_s: float) -> int:
+        """A reply partition that no living gateway reads, if there is one."""
+        taken = {
+            gateway.reply_partition
+            for gateway in self._gateways.values()
+            if now_s - gateway.sent_at_s < FRESH_S
+        }
+        free = [number for number in range(REPLY_PARTITIONS) if number not in taken]
+        return random.choice(free or range(REPLY_PARTITIONS))  # noqa: S311  # spreading, not secrecy
+
+    def _update_model(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._models.pop(name, None)
+        else:
+            self._models[name] = ModelDeployed.decode(value)
+
+    def _update_worker(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._workers.pop(key, None)
+            self._gateways.pop(key, None)
+        elif b'"kind":"gateway"' in value:
+            self._gateways[key] = GatewayHeartbeat.decode(value)
+        else:
+            self._workers[key] = WorkerHeartbeat.decode(value)
+
+    def _choice(self) -> str:
+        names = sorted(self._models)
+        if not names:
+            return "None is deployed yet: run `headrace deploy PATH`"
+        more = f" and {len(names) - _NAMES_IN_ERROR} more" if len(names) > _NAMES_IN_ERROR else ""
+        return f"Deployed are: {', '.join(names[:_NAMES_IN_ERROR])}{more}"
+
+
+def listing(model: ModelDeployed) -> dict[str, Any]:
+    """A model as `/v1/models` shows it."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": int(model.deployed_at_s),
+        "owned_by": "headrace",
+        "version": model.version,
+        "description": model.manifest.description,
+        "serves": model.manifest.serves,
+        "slug": model.slug,
+    }
