@@ -56,6 +56,8 @@ def final_result(record: Record, retention_s: float) -> FinalResult:
         raise InvalidRequest("A chunk is no final result")
     if record.value is None:
         raise InvalidRequest("A result needs a body")
+    if not 100 <= head.http_status <= 599:
+        raise InvalidRequest(f"Header {h.HTTP_STATUS} is no HTTP status", param=h.HTTP_STATUS)
     request_id = _storable(h.CAUSATION_ID, head.causation_id, MAX_ID_CHARS)
     if not request_id:
         raise InvalidRequest(f"Header {h.CAUSATION_ID} is empty", param=h.CAUSATION_ID)

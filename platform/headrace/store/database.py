@@ -1,5 +1,6 @@
 """The engine: how a database is reached, and what its failures mean to callers."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from headrace.contracts.errors import InvalidRequest, SetupError, Unavailable
 from headrace.settings import DatabaseSettings
 
-READ_ONLY: Final = {"sqlite_begin": "DEFERRED"}
+READ_ONLY: Final = {"sqlite_begin": "BEGIN DEFERRED"}
 """Execution options of a transaction that writes nothing: on SQLite it then waits for no writer."""
+NO_TRANSACTION: Final = {"sqlite_begin": None}
+"""Execution options for what SQLite does only outside of a transaction."""
 
 _BUSY_TIMEOUT_MS: Final = 10_000
 """How long an SQLite writer waits for another process; the longest transaction of ours is a migration."""
@@ -29,6 +32,8 @@ _DRIVERS: Final = {
 }
 """What providers hand out, and what it means here."""
 _EXTRAS: Final = {"sqlite+aiosqlite": "store", "postgresql+asyncpg": "postgres"}
+
+_NO_TABLE: Final = re.compile(r"no such table|relation .* does not exist")
 
 
 def open_engine(settings: DatabaseSettings) -> AsyncEngine:
@@ -66,10 +71,12 @@ def translated(url: URL) -> Iterator[None]:
     """
     try:
         yield
-    except (DataError, IntegrityError) as error:
-        raise InvalidRequest(f"The database refuses a value: {reason(error)}") from error
-    except (SQLAlchemyError, OSError) as error:
-        raise Unavailable(f"The database at {shown(url)} does not serve: {reason(error)}") from error
+    except (SQLAlchemyError, OSError, OverflowError) as error:
+        if _is_about_a_value(error):
+            raise InvalidRequest(f"The database refuses a value: {reason(error)}") from error
+        said = reason(error)
+        hint = "; run `headrace migrate`" if _NO_TABLE.search(said) else ""
+        raise Unavailable(f"The database at {shown(url)} does not serve: {said}{hint}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -77,6 +84,17 @@ def reason(error: BaseException) -> str:
     origin = getattr(error, "orig", None) or error
     lines = str(origin).splitlines() or [""]
     return lines[0].rpartition(">: ")[2] or repr(origin)
+
+
+def _is_about_a_value(error: BaseException) -> bool:
+    # Drivers refuse some values before they are sent: sqlite3 by OverflowError, asyncpg by a ValueError that
+    # SQLAlchemy wraps twice.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DataError | IntegrityError | OverflowError | ValueError):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _url(settings: DatabaseSettings) -> URL:
@@ -113,5 +131,6 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # IMMEDIATE: a transaction that reads first and writes later would fail at once instead of waiting.
-    kind = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {kind}")
+    statement = connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE")
+    if statement is not None:
+        connection.exec_driver_sql(statement)

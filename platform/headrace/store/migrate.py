@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.contracts.errors import SetupError
 from headrace.settings import DatabaseSettings
-from headrace.store.database import open_engine, reason, shown
+from headrace.store.database import NO_TRANSACTION, open_engine, reason, shown
 from headrace.store.schema import METADATA, VERSION_TABLE
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -60,13 +60,8 @@ async def _look_at(engine: AsyncEngine) -> None:
 
 async def _use_wal(engine: AsyncEngine) -> None:
     """Readers and the writer then do not wait for each other. The file remembers it."""
-    raw = await engine.raw_connection()
-    try:
-        cursor = raw.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
-    finally:
-        raw.close()
+    async with engine.execution_options(**NO_TRANSACTION).connect() as connection:
+        await connection.execute(text("PRAGMA journal_mode = WAL"))
 
 
 def _run(connection: Connection) -> None:
@@ -96,7 +91,9 @@ def _check(connection: Connection) -> None:
         )
     missing = {table for table in METADATA.tables if found and table not in tables}
     if missing:
-        raise SetupError(f"The database at {url} has lost {', '.join(sorted(missing))}: restore a backup of it")
+        raise SetupError(
+            f"The database at {url} has lost {', '.join(sorted(missing))}: restore a backup of it"
+        )
 
 
 def _config() -> Config:

@@ -32,10 +32,12 @@ class Results:
         """
         if not rows:
             return 0
+        # In one order for all writers, so that two of them with the same rows cannot lock each other out.
+        values = [asdict(row) for row in sorted(rows, key=lambda row: row.request_id)]
         statement = self._insert_or_ignore().returning(RESULTS.c.request_id)
         with translated(self._engine.url):
             async with self._engine.begin() as connection:
-                added = await connection.execute(statement, [asdict(row) for row in rows])
+                added = await connection.execute(statement, values)
                 return len(added.all())
 
     async def get(self, request_id: str) -> FinalResult | None:

@@ -1,0 +1,1 @@
+"""Work beside the request path: today the archive of final results; retries and jobs will live here."""

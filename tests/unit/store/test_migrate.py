@@ -1,0 +1,84 @@
+"""Migrations, on SQLite and PostgreSQL alike."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from headrace.contracts.errors import SetupError
+from headrace.settings import DatabaseSettings
+from headrace.store.database import open_engine
+from headrace.store.migrate import migrate, upgrade
+from headrace.store.schema import METADATA, VERSION_TABLE
+
+
+async def _run(settings: DatabaseSettings, *statements: str) -> None:
+    engine = open_engine(settings)
+    async with engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await engine.dispose()
+
+
+async def test_migrations_lead_to_the_schema(engine: AsyncEngine) -> None:
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        return list(compare_metadata(context, METADATA))
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_twice_changes_nothing(settings: DatabaseSettings) -> None:
+    await upgrade(settings)
+    await upgrade(settings)
+
+
+def test_two_processes_at_once(settings: DatabaseSettings) -> None:
+    script = (
+        "import sys; from headrace.settings import DatabaseSettings; "
+        "from headrace.store.migrate import migrate; migrate(DatabaseSettings(url=sys.argv[1]))"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", script, settings.url]) for _ in range(3)]
+    assert [child.wait(30) for child in children] == [0, 0, 0]
+    migrate(settings)
+
+
+async def test_a_foreign_database_is_left_alone(settings: DatabaseSettings) -> None:
+    await _run(settings, "CREATE TABLE cats (id INTEGER)")
+    with pytest.raises(SetupError, match=r"something else \(cats\)"):
+        await upgrade(settings)
+
+
+async def test_a_newer_database_is_left_alone(settings: DatabaseSettings) -> None:
+    await upgrade(settings)
+    await _run(settings, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(SetupError, match="newer Headrace"):
+        await upgrade(settings)
+
+
+async def test_a_lost_table_is_said(settings: DatabaseSettings) -> None:
+    await upgrade(settings)
+    await _run(settings, "DROP TABLE results")
+    with pytest.raises(SetupError, match="has lost results"):
+        await upgrade(settings)
+
+
+async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 100)
+    with pytest.raises(SetupError, match="cannot be used: file is not a database"):
+        await upgrade(DatabaseSettings(url=f"sqlite+aiosqlite:///{path}"))
+    assert path.read_text().startswith("not a database")
+
+
+async def test_a_server_that_is_not_there() -> None:
+    url = "postgresql://someone:secret@127.0.0.1:1/headrace"
+    with pytest.raises(SetupError, match="cannot be used") as raised:
+        await upgrade(DatabaseSettings(url=url))
+    assert "secret" not in str(raised.value)
