@@ -1,0 +1,104 @@
+"""An S3 server on this machine: SeaweedFS's `weed`, from a Python package."""
+
+import json
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from headrace.contracts.errors import SetupError
+from headrace.devstack.folder import write_private
+from headrace.devstack.ports import HOST, free
+from headrace.devstack.processes import Service
+
+# -preStopSeconds: ten by default. Telemetry off. Slower heartbeats: an idle stack should be idle.
+_FLAGS: Final = (
+    "-filer",
+    "-s3",
+    "-s3.iam=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-master.raftHashicorp",
+    "-master.raftBootstrap",
+    "-master.telemetry=false",
+    "-master.heartbeatInterval=1s",
+    "-master.electionTimeout=5s",
+    "-master.volumeSizeLimitMB=512",
+    "-volume.max=0",
+    "-volume.preStopSeconds=0",
+)
+_INNER_PORTS: Final = (
+    "-master.port",
+    "-master.port.grpc",
+    "-volume.port",
+    "-volume.port.grpc",
+    "-filer.port",
+    "-filer.port.grpc",
+    "-s3.port.grpc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who may use the server: one user who may do everything."""
+
+    access_key_id: str
+    secret_access_key: str
+
+
+class ObjectStore:
+    """One server, with its data under `folder`."""
+
+    def __init__(self, folder: Path, port: int, credentials: Credentials) -> None:
+        self._folder = folder
+        self._credentials = credentials
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """The endpoint."""
+        return f"http://{HOST}:{self.port}"
+
+    def prepare(self) -> Service:
+        """Write the settings; returns how to run it.
+
+        Raises:
+            SetupError: `weed` is not installed.
+        """
+        weed = _weed()
+        master = self._folder / "master"
+        # What the master keeps is its own address, which a new port makes wrong; the rest it learns from
+        # the volumes. Keeping it makes a start take 20 s instead of 2.
+        shutil.rmtree(master, ignore_errors=True)
+        for path in (self._folder / "data", master):
+            path.mkdir(parents=True, exist_ok=True)
+        users = self._folder / "users.json"
+        write_private(users, json.dumps(_users(self._credentials)))
+        command = [weed, "-logtostderr=true", "server", f"-ip={HOST}", f"-ip.bind={HOST}", *_FLAGS]
+        command += [f"-dir={self._folder / 'data'}", f"-master.dir={master}", f"-s3.config={users}"]
+        command += [f"-s3.port={self.port}", *_inner_ports()]
+        # It waits for its own connections to close, which they never do; all it writes is on disk by then.
+        return Service("s3", command, {}, stop_s=1.0)
+
+
+def _inner_ports() -> Sequence[str]:
+    return [f"{name}={port}" for name, port in zip(_INNER_PORTS, free(len(_INNER_PORTS)), strict=True)]
+
+
+def _users(credentials: Credentials) -> dict[str, object]:
+    keys = {"accessKey": credentials.access_key_id, "secretKey": credentials.secret_access_key}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return {"identities": [{"name": "headrace", "credentials": [keys], "actions": actions}]}
+
+
+def _weed() -> str:
+    beside_python = Path(sysconfig.get_path("scripts")) / "weed"
+    found = str(beside_python) if beside_python.exists() else shutil.which("weed")
+    if found is None:
+        raise SetupError(
+            "No S3 server: the embedded one needs pip install 'headrace[local]', "
+            "or point HEADRACE_S3_ENDPOINT_URL at one of your own"
+        )
+    return found

@@ -1,0 +1,153 @@
+"""Child processes: started in sessions of their own, known by pid and start time, always stopped."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import psutil
+
+from headrace.settings import environment
+
+_LOG_BYTES: Final = 10 * 2**20
+_IDENTITY_S: Final = 1.0
+_SWEEP_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How to run a process.
+
+    parent_pipe: it reads its standard input and ends when that ends, so it cannot outlive us.
+    stop_s: how long it may take after SIGTERM before it is killed.
+    """
+
+    name: str
+    command: Sequence[str]
+    variables: Mapping[str, str]
+    parent_pipe: bool = False
+    stop_s: float = 10.0
+
+
+def role(name: str, variables: Mapping[str, str], stop_s: float) -> Service:
+    """One of our own roles."""
+    command = [sys.executable, "-m", "headrace", name, "--parent-pipe"]
+    return Service(name, command, variables, parent_pipe=True, stop_s=stop_s)
+
+
+class Child:
+    """A running process of ours."""
+
+    def __init__(self, service: Service, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.service = service
+        self.process = process
+        self.log = log
+        self.started_s = time.monotonic()
+        self.created_s = created_s(process.pid) or 0.0
+
+    def record(self) -> dict[str, Any]:
+        """The process as the state file lists it."""
+        return {"name": self.service.name, "pid": self.process.pid, "created_s": self.created_s}
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL when it takes too long."""
+        if self.process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            async with asyncio.timeout(self.service.stop_s):
+                await self.process.wait()
+        except TimeoutError:
+            self.kill()
+            await self.process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+async def spawn(service: Service, log: Path) -> Child:
+    """Start a process in a session of its own, so that Ctrl-C reaches only us; its output goes to `log`."""
+    with _open_log(log) as output:
+        process = await asyncio.create_subprocess_exec(
+            *service.command,
+            stdin=asyncio.subprocess.PIPE if service.parent_pipe else asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(service.variables),
+            start_new_session=True,
+        )
+    return Child(service, process, log)
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    return log.open("ab")
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log that says something."""
+    with contextlib.suppress(OSError):
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+        for line in reversed(lines):
+            if line.strip():
+                return line.strip()[:400]
+    return "it said nothing"
+
+
+def created_s(pid: int) -> float | None:
+    """When the process was made; None when there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+def is_alive(record: Mapping[str, Any]) -> bool:
+    """Whether the recorded process still runs. A pid alone may have been given to another since."""
+    found = created_s(int(record["pid"]))
+    if found is None or abs(found - float(record["created_s"])) > _IDENTITY_S:
+        return False
+    try:
+        return psutil.Process(int(record["pid"])).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def memory_bytes(pid: int) -> int | None:
+    """Proportional set size: shared pages are counted in parts."""
+    try:
+        return int(psutil.Process(pid).memory_full_info().pss)
+    except (psutil.Error, AttributeError):
+        return None
+
+
+def sweep(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """End what an earlier supervisor left; returns the names of what was found."""
+    found: list[str] = []
+    victims: list[psutil.Process] = []
+    for record in records:
+        if is_alive(record):
+            process = psutil.Process(int(record["pid"]))
+            with contextlib.suppress(psutil.Error):
+                victims += [process, *process.children(recursive=True)]
+                found.append(str(record["name"]))
+    for victim in victims:
+        with contextlib.suppress(psutil.Error):
+            victim.send_signal(signal.SIGTERM)
+    _, late = psutil.wait_procs(victims, timeout=_SWEEP_S)
+    for victim in late:
+        with contextlib.suppress(psutil.Error):
+            victim.kill()
+    psutil.wait_procs(late, timeout=_SWEEP_S)
+    return found

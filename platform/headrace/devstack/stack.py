@@ -1,0 +1,237 @@
+"""The stack: what is started, in which order, and when it is ready.
+
+Broker, S3 server and roles start at the same time; the roles wait for Kafka by themselves. Functions are
+deployed as soon as broker and S3 answer. Real services named by HEADRACE_* variables take the place of
+embedded ones.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.contracts.errors import SetupError
+from headrace.devstack import ports
+from headrace.devstack.broker import Broker
+from headrace.devstack.folder import DataFolder, write_private
+from headrace.devstack.object_store import Credentials, ObjectStore
+from headrace.devstack.probe import get
+from headrace.devstack.processes import Service, created_s, role, sweep
+from headrace.devstack.supervisor import Supervisor
+from headrace.settings import Settings, given, load
+
+# The scaler drains its workers, the broker serves all of them to the end.
+_STOP_ORDER: Final = ("gateway", "scaler", "dispatcher", "kafka", "s3")
+_POLL_S: Final = 0.05
+_READY_S: Final = 180.0
+_PUBLIC: Final = (
+    "http_url",
+    "kafka_bootstrap_servers",
+    "s3_endpoint_url",
+    "database_url",
+    "data_dir",
+    "pids",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """What `headrace up` is told. Ports: 0 for any free one."""
+
+    data_dir: Path
+    functions: Sequence[Path]
+    http_port: int
+    kafka_port: int
+    s3_port: int
+    ready_file: Path | None
+
+
+class Stack:
+    """One stack in one data folder."""
+
+    def __init__(self, settings: StackSettings, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._folder = DataFolder(settings.data_dir)
+        self._supervisor = Supervisor(self._folder, self._write_state)
+        self._variables: dict[str, str] = {}
+        self._broker: Broker | None = None
+        self._s3: ObjectStore | None = None
+        self._http_port = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything, serve until `stop` is set, stop everything.
+
+        Raises:
+            SetupError: something cannot be started, or does not stay up.
+        """
+        self._folder.open()
+        try:
+            self._clean_up()
+            self._plan()
+            work = asyncio.create_task(self._serve())
+            stopping = asyncio.create_task(stop.wait())
+            waiting = {work, stopping, self._supervisor.fault}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                for ended in (self._supervisor.fault, work):
+                    if ended.done():
+                        ended.result()
+            work.cancel()
+            stopping.cancel()
+            await asyncio.gather(work, stopping, return_exceptions=True)
+        finally:
+            self._say("stopping")
+            await self._supervisor.stop(_STOP_ORDER)
+            self._folder.state_file.unlink(missing_ok=True)
+            self._folder.close()
+
+    def kill(self) -> None:
+        """Stop at once."""
+        self._supervisor.kill()
+
+    async def _serve(self) -> None:
+        await asyncio.gather(self._start_services(), self._start_roles(), self._deploy_when_possible())
+        await self._until_ready()
+        self._supervisor.settled()
+        self._write_ready_file()
+        self._say(f"ready: {self._http_url}")
+        await asyncio.Event().wait()
+
+    def _clean_up(self) -> None:
+        left = self._folder.read_state()
+        if left is not None:
+            found = sweep(left.get("processes", ()))
+            if found:
+                self._say(f"ended what an earlier stack had left: {', '.join(found)}")
+            self._folder.state_file.unlink(missing_ok=True)
+
+    def _plan(self) -> None:
+        """Choose ports and the roles' variables."""
+        folder, told = self._folder, given()
+        load()  # a wrong variable is told before anything starts
+        self._http_port = ports.claim(self._settings.http_port, "--http-port", "HTTP")
+        self._variables = {
+            "HEADRACE_GATEWAY_PORT": str(self._http_port),
+            "HEADRACE_SECRET_KEY": folder.secret("ids"),
+            "HEADRACE_CACHE_DIR": str(folder.path / "cache"),
+            # Everybody who reaches this broker is on this machine.
+            "HEADRACE_WORKER_REPLY_TOPICS": '["*"]',
+        }
+        if "HEADRACE_KAFKA_BOOTSTRAP_SERVERS" not in told:
+            port = ports.claim(self._settings.kafka_port, "--kafka-port", "Kafka")
+            cache = load().cache_dir.expanduser()
+            self._broker = Broker(folder.path / "kafka", cache, port, ports.free(1)[0])
+            self._variables |= {
+                "HEADRACE_KAFKA_BOOTSTRAP_SERVERS": f"{ports.HOST}:{port}",
+                "HEADRACE_KAFKA_REPLICATION_FACTOR": "1",
+                "HEADRACE_KAFKA_MIN_INSYNC_REPLICAS": "1",
+                "HEADRACE_KAFKA_PARTITIONS": "4",
+            }
+        if "HEADRACE_S3_ENDPOINT_URL" not in told:
+            port = ports.claim(self._settings.s3_port, "--s3-port", "S3")
+            keys = Credentials("headrace", folder.secret("s3"))
+            self._s3 = ObjectStore(folder.path / "s3", port, keys)
+            self._variables |= {
+                "HEADRACE_S3_ENDPOINT_URL": self._s3.url,
+                "HEADRACE_S3_ACCESS_KEY_ID": keys.access_key_id,
+                "HEADRACE_S3_SECRET_ACCESS_KEY": keys.secret_access_key,
+            }
+        if "HEADRACE_DATABASE_URL" not in told:
+            database = folder.path / "headrace.db"
+            self._variables["HEADRACE_DATABASE_URL"] = f"sqlite+aiosqlite:///{database}"
+        # What was given stays as it was given.
+        self._variables = {name: v for name, v in self._variables.items() if name not in told} | {
+            "HEADRACE_GATEWAY_PORT": str(self._http_port)
+        }
+
+    @property
+    def _http_url(self) -> str:
+        return f"http://{ports.HOST}:{self._http_port}"
+
+    @property
+    def _effective(self) -> Settings:
+        return load(defaults=self._variables)
+
+    async def _start_services(self) -> None:
+        if self._s3 is not None:
+            self._say("starting the S3 server")
+            await self._supervisor.keep(self._s3.prepare())
+        if self._broker is not None:
+            service = await asyncio.to_thread(self._broker.prepare, self._say)
+            self._say("starting Kafka")
+            await self._supervisor.keep(service)
+
+    async def _start_roles(self) -> None:
+        stops_s = {"gateway": 25.0, "scaler": 45.0}
+        for name in ("gateway", "scaler"):
+            await self._supervisor.keep(role(name, self._variables, stops_s[name]))
+        await self._supervisor.run(self._once("migrate"))
+        await self._supervisor.keep(role("dispatcher", self._variables, 10.0))
+
+    async def _deploy_when_possible(self) -> None:
+        if not self._settings.functions:
+            return
+        for port in self._inner_ports():
+            while not ports.answers(port):
+                await asyncio.sleep(_POLL_S)
+        paths = [str(path.absolute()) for path in self._settings.functions]
+        self._say(f"deploying {', '.join(path.name for path in self._settings.functions)}")
+        output = await self._supervisor.run(self._once("deploy", "--json", *paths))
+        deployed = [json.loads(line) for line in output.splitlines()]
+        self._say("waiting for workers")
+        waited = [event["name"] for event in deployed if event["manifest"]["scaling"]["min_workers"] > 0]
+        await asyncio.wait_for(self._until_warm(waited), _READY_S)
+
+    def _inner_ports(self) -> list[int]:
+        inner: list[Broker | ObjectStore | None] = [self._broker, self._s3]
+        return [part.port for part in inner if part is not None]
+
+    def _once(self, *arguments: str) -> Service:
+        return Service(arguments[0], [sys.executable, "-m", "headrace", *arguments], self._variables)
+
+    async def _until_warm(self, names: Sequence[str]) -> None:
+        for name in names:
+            while True:
+                look = await get(self._http_port, f"/v2/models/{name}/ready")
+                state = look.headers.get("x-model-state")
+                if state == "warm":
+                    break
+                if state == "failed":
+                    raise SetupError(f"Model '{name}' does not start: {json.loads(look.body)['reason']}")
+                await asyncio.sleep(_POLL_S)
+
+    async def _until_ready(self) -> None:
+        while (await get(self._http_port, "/v2/health/ready")).status != 200:
+            await asyncio.sleep(_POLL_S)
+
+    def _state(self) -> dict[str, Any]:
+        effective = self._effective
+        processes = self._supervisor.records
+        return {
+            "pid": os.getpid(),
+            "created_s": created_s(os.getpid()),
+            "started_at_s": time.time(),
+            "http_url": self._http_url,
+            "kafka_bootstrap_servers": effective.kafka.bootstrap_servers,
+            "s3_endpoint_url": effective.s3.endpoint_url,
+            "database_url": effective.database.url,
+            "data_dir": str(self._folder.path),
+            "pids": {"supervisor": os.getpid()} | {p["name"]: p["pid"] for p in processes},
+            "processes": processes,
+            "environment": self._variables,
+        }
+
+    def _write_state(self) -> None:
+        self._folder.write_state(self._state())
+
+    def _write_ready_file(self) -> None:
+        if self._settings.ready_file is not None:
+            state = self._state()
+            public = {name: state[name] for name in _PUBLIC}
+            write_private(self._settings.ready_file.absolute(), json.dumps(public, indent=1))
