@@ -12,7 +12,7 @@ import pytest
 from headrace.devstack.broker import Broker
 from headrace.devstack.folder import default_cache
 from headrace.devstack.ports import HOST, free
-from headrace.devstack.probes import kafka_answers
+from headrace.devstack.probe import kafka_answers
 
 START_S = 60.0
 

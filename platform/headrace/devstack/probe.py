@@ -1,9 +1,14 @@
-"""Is it up? A look at an HTTP server, without an HTTP library: the supervisor stays small."""
+"""Is it up? A look at HTTP and Kafka servers, without their libraries: the supervisor stays small."""
 
 import asyncio
+import struct
 from dataclasses import dataclass, field
+from typing import Final
 
 from headrace.devstack.ports import HOST
+
+# ApiVersions version 0: api key, version, correlation id, client id. Brokers of every age answer it.
+_API_VERSIONS: Final = struct.pack(">hhih2s", 18, 0, 1, 2, b"up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,18 @@ async def get(port: int, path: str, timeout_s: float = 5.0) -> Look:
         return Look()
     pairs = (line.partition(":") for line in lines[1:])
     return Look(int(words[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)
+
+
+async def kafka_answers(port: int, timeout_s: float = 5.0) -> bool:
+    """Whether a Kafka broker on this machine serves clients; its port is open a moment before that."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                writer.write(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
+                _, correlation_id, error = struct.unpack(">iih", await reader.readexactly(10))
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, EOFError):
+        return False
+    return (correlation_id, error) == (1, 0)
