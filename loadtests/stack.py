@@ -1,0 +1,58 @@
+"""The stack under load: one that is started here in a temporary folder, or one that already runs."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from loadtests.processes import ROOT, Child, workers_below
+
+_READY_S: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running stack. `pids` of the processes whose CPU time is counted; none for a stack elsewhere."""
+
+    http_url: str
+    bootstrap_servers: str
+    model: str
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+class StackError(Exception):
+    """The stack did not start; the message says why."""
+
+
+@asynccontextmanager
+async def embedded() -> AsyncIterator[Target]:
+    """`headrace up` with `functions/echo` on free ports; stopped, and its folder removed, at the end."""
+    with tempfile.TemporaryDirectory(prefix="headrace-load-") as folder:
+        ready = Path(folder) / "ready.json"
+        ports = ["--http-port", "0", "--kafka-port", "0", "--s3-port", "0"]
+        options = ["--functions", str(ROOT / "functions" / "echo"), "--ready-file", str(ready), *ports]
+        child = await Child.start("-m", "headrace", "up", "--data-dir", f"{folder}/data", *options)
+        try:
+            yield await _wait(child, ready)
+        finally:
+            await child.stop()
+
+
+async def _wait(child: Child, ready: Path) -> Target:
+    try:
+        async with asyncio.timeout(_READY_S):
+            while not ready.exists():  # noqa: ASYNC240  # a look, nothing else runs yet
+                if child.exit_code is not None:
+                    raise StackError(f"`headrace up` ended with {child.exit_code}; its own message is above")
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise StackError(f"`headrace up` was not ready within {_READY_S:.0f} s") from None
+    state = orjson.loads(ready.read_bytes())  # noqa: ASYNC240
+    pids: dict[str, int] = state["pids"]
+    workers = workers_below(pids["scaler"]) if "scaler" in pids else {}
+    return Target(state["http_url"], state["kafka_bootstrap_servers"], "echo", pids | workers)
