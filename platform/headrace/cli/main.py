@@ -1,12 +1,13 @@
 """The command tree. Every failure that a person can mend is one sentence on stderr and exit code 1."""
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from headrace import __version__
-from headrace.cli import call, demo, deploy, roles, schemas, stack, topics
+from headrace.cli import call, demo, deploy, roles, stack, topics
 from headrace.contracts.errors import HeadraceError, SetupError
 
 app = typer.Typer(
@@ -17,10 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (stack.up, stack.down, stack.status, demo.demo):
-    app.command(rich_help_panel="Embedded stack")(_command)
-for _command in (deploy.deploy, call.models, call.call, topics.publish, topics.tail, schemas.schemas):
-    app.command(rich_help_panel="Work with models")(_command)
+_COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "Embedded stack": (stack.up, stack.down, stack.status, demo.demo),
+    "Work with models": (deploy.deploy, call.models, call.call, topics.publish, topics.tail),
+}
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 roles.register(app)
 
 

@@ -76,7 +76,7 @@ class Stack:
             self._plan()
             work = asyncio.create_task(self._serve())
             stopping = asyncio.create_task(stop.wait())
-            waiting = {work, stopping, self._supervisor.fault}
+            waiting: set[asyncio.Future[Any]] = {work, stopping, self._supervisor.fault}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 for ended in (self._supervisor.fault, work):

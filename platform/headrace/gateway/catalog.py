@@ -43,9 +43,10 @@ def routes(directory: Directory, is_ready: Callable[[], bool]) -> list[Route]:
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
         found = directory.model(name)
+        state, reason = directory.state(name, time.time())
         # Scaled to nothing is ready all the same: a request wakes it.
-        state = "warm" if directory.is_warm(name, time.time()) else "cold"
-        response = _json({"name": found.name, "version": found.version, "ready": True})
+        told = {"name": found.name, "version": found.version, "ready": state != "failed", "reason": reason}
+        response = _json(told, 503 if state == "failed" else 200)
         response.headers["x-model-state"] = state
         return response
 

@@ -54,16 +54,24 @@ class Directory:
         """All deployments, by name."""
         return [self._models[name] for name in sorted(self._models)]
 
-    def is_warm(self, name: str, now_s: float) -> bool:
-        """Whether a worker of the current version is ready."""
+    def state(self, name: str, now_s: float) -> tuple[str, str | None]:
+        """How the model's current version stands, and why.
+
+        `warm`: a worker is ready. `failed`: none is, and the last one that tried could not start.
+        `cold`: none is; a request wakes it.
+        """
         version = self.model(name).version
-        return any(
-            worker.model == name
-            and worker.version == version
-            and worker.state is WorkerState.READY
-            and now_s - worker.sent_at_s < FRESH_S
+        mine = [
+            worker
             for worker in self._workers.values()
-        )
+            if worker.model == name and worker.version == version and now_s - worker.sent_at_s < FRESH_S
+        ]
+        if any(worker.state is WorkerState.READY for worker in mine):
+            return "warm", None
+        failed = [worker for worker in mine if worker.state is WorkerState.FAILED]
+        if failed:
+            return "failed", max(failed, key=lambda worker: worker.sent_at_s).reason
+        return "cold", None
 
     def free_reply_partition(self, now_s: float) -> int:
         """A reply partition that no living gateway reads, if there is one."""

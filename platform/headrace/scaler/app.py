@@ -5,6 +5,7 @@ import logging
 import time
 from contextlib import AsyncExitStack
 
+from headrace.contracts.events import WorkerState
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Start, Worker, decide
 from headrace.kafka.admin import Admin
@@ -89,10 +90,15 @@ class Scaler:
         try:
             if heartbeat is not None and heartbeat.member_id and heartbeat.group:
                 await self._admin.leave_group(heartbeat.group, heartbeat.member_id)
-            workers = self._settings.kafka.topics.workers
-            await (await self._producer.send(Outgoing(workers, None, ended.child.id.encode())))
+            if heartbeat is None or heartbeat.state is not WorkerState.FAILED:
+                await self._take_off(ended.child.id)
         except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
             _log.warning("obituary of %s not sent: %r", ended.child.id, error)
+
+    async def _take_off(self, worker_id: str) -> None:
+        """Remove a name from `workers`."""
+        workers = self._settings.kafka.topics.workers
+        await (await self._producer.send(Outgoing(workers, None, worker_id.encode())))
 
     async def _act(self) -> None:
         now_s = time.time()

@@ -42,14 +42,14 @@ async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None
     heartbeat = Heartbeat(producer, settings.kafka.topics.workers, spec)
     try:
         await heartbeat.become(WorkerState.STARTING)
-        try:
-            await _serve(settings, stop, _Bench(spec, producer, heartbeat))
-        except Exception as error:
-            await heartbeat.become(WorkerState.FAILED, f"{error}")
-            raise
+        await _serve(settings, stop, _Bench(spec, producer, heartbeat))
         await heartbeat.become(WorkerState.STOPPED)
-    finally:
         await heartbeat.end()
+    except Exception as error:
+        # Stays on the list for a while, so that everybody can see why.
+        await heartbeat.become(WorkerState.FAILED, str(error))
+        raise
+    finally:
         await producer.stop()
 
 
