@@ -22,12 +22,12 @@ from headrace.store.database import open_engine
         ("postgresql+asyncpg://u:p@h/d", "postgresql+asyncpg"),
     ],
 )
-def test_the_urls_that_providers_hand_out_work(given: str, driver: str) -> None:
+async def test_the_urls_that_providers_hand_out_work(given: str, driver: str) -> None:
     assert open_engine(DatabaseSettings(url=given)).url.drivername == driver
 
 
 @pytest.mark.parametrize("wrong", ["", "nonsense", "mysql://h/d", "postgresql+psycopg2://h/d"])
-def test_other_urls_are_refused_with_an_example(wrong: str) -> None:
+async def test_other_urls_are_refused_with_an_example(wrong: str) -> None:
     with pytest.raises(SetupError, match=r"HEADRACE_DATABASE_URL.*such as sqlite"):
         open_engine(DatabaseSettings(url=wrong))
 
@@ -36,7 +36,7 @@ def test_other_urls_are_refused_with_an_example(wrong: str) -> None:
     ("url", "module", "extra"),
     [("sqlite:///a.db", "aiosqlite", "store"), ("postgresql://h/d", "asyncpg", "postgres")],
 )
-def test_a_missing_driver_says_what_to_install(
+async def test_a_missing_driver_says_what_to_install(
     url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

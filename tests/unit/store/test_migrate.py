@@ -1,6 +1,6 @@
 """Migrations, on SQLite and PostgreSQL alike."""
 
-import subprocess
+import asyncio
 import sys
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from headrace.contracts.errors import SetupError
 from headrace.settings import DatabaseSettings
 from headrace.store.database import open_engine
-from headrace.store.migrate import migrate, upgrade
+from headrace.store.migrate import upgrade
 from headrace.store.schema import METADATA, VERSION_TABLE
 
 
@@ -39,14 +39,16 @@ async def test_migrating_twice_changes_nothing(settings: DatabaseSettings) -> No
     await upgrade(settings)
 
 
-def test_two_processes_at_once(settings: DatabaseSettings) -> None:
+async def test_several_processes_at_once(settings: DatabaseSettings) -> None:
     script = (
         "import sys; from headrace.settings import DatabaseSettings; "
         "from headrace.store.migrate import migrate; migrate(DatabaseSettings(url=sys.argv[1]))"
     )
-    children = [subprocess.Popen([sys.executable, "-c", script, settings.url]) for _ in range(3)]
-    assert [child.wait(30) for child in children] == [0, 0, 0]
-    migrate(settings)
+    children = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, settings.url) for _ in range(3)
+    ]
+    assert [await child.wait() for child in children] == [0, 0, 0]
+    await upgrade(settings)
 
 
 async def test_a_foreign_database_is_left_alone(settings: DatabaseSettings) -> None:
