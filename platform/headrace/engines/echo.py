@@ -1,26 +1,26 @@
 """An engine without a model: answers with the last user message. For tests and load tests.
 
 It can play a batched LLM: `slots` requests advance together, one token each, in steps of `token_ms`.
-Tokens are words with the space behind them, so that the chunks of a stream add up to the text exactly.
+Tokens are words with the white space behind them, so that the chunks of a stream add up to the text exactly.
 """
 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final as Constant
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.openai import ChatBody, Shape, usage
 from headrace.core.ports import Call, Final, Partial
 from headrace.engines.catalog import arguments
+from headrace.engines.single import check_single
+from headrace.engines.steps import OwnPace, Pace, SharedPace, SharedSteps
 
-_TOKEN: Constant = re.compile(r"\S+\s*|\s+")
+_TOKEN: Constant = re.compile(r"\s*\S+\s*|\s+")  # only the first can begin with white space
 
 
 class EchoArgs(BaseModel):
@@ -30,6 +30,7 @@ class EchoArgs(BaseModel):
     step_batching: all running requests share their steps, as in a batched LLM; else each has its own.
     output_tokens: length of every answer; the message is repeated or cut. None: the message as it is.
     prefill_ms: wait before the first token. start_ms: cold start.
+    fail_on: a message that has this text in it makes the engine fail.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,14 +41,17 @@ class EchoArgs(BaseModel):
     output_tokens: int | None = Field(default=None, ge=0)
     prefill_ms: float = Field(default=0.0, ge=0)
     start_ms: float = Field(default=0.0, ge=0)
+    fail_on: str | None = Field(default=None, min_length=1)
 
 
 class EchoEngine:
-    """Fills `core.ports.Engine`."""
+    """Fills `core.ports.Engine`. `max_tokens` is the limit of a request that names none."""
 
-    def __init__(self, args: EchoArgs) -> None:
+    def __init__(self, args: EchoArgs, max_tokens: int | None = None) -> None:
         self._args = args
-        self._steps = _Steps(args.token_ms / 1000)
+        self._max_tokens = max_tokens
+        self._token_s = args.token_ms / 1000
+        self._steps = SharedSteps(self._token_s)
 
     @property
     def capacity(self) -> int:
@@ -59,49 +63,44 @@ class EchoEngine:
         await asyncio.sleep(self._args.start_ms / 1000)
 
     async def stop(self) -> None:
-        """End the shared steps."""
-        await self._steps.stop()
+        """Nothing is held."""
 
     async def run(self, call: Call) -> AsyncGenerator[Partial | Final, None]:
         """Answer one call."""
-        if (call.body.n or 1) > 1:
-            raise InvalidRequest("The echo engine gives one choice: leave 'n' out", param="n")
+        check_single(call.body)
         prompt = _prompt(call)
         text, reason = self._answer(prompt, call)
-        shape = Shape(request_id=call.id, path=call.path, model=call.model, created_s=call.created_s)
         used = usage(_count(prompt), _count(text))
+        shape = Shape(request_id=call.id, path=call.path, model=call.model, created_s=call.created_s)
         if self._args.prefill_ms:
             await asyncio.sleep(self._args.prefill_ms / 1000)
         if call.body.stream:
-            async for chunk in self._stream(shape, text, reason):
-                yield chunk
+            with self._pace() as pace:
+                number = 0
+                for number, token in enumerate(_TOKEN.findall(text), 1):
+                    if self._token_s:
+                        await pace.token(number)
+                    yield Partial(orjson.dumps(shape.chunk(token, first=number == 1)))
+            yield Partial(orjson.dumps(shape.chunk(None, reason, first=number == 0)))
             if call.body.wants_usage_chunk:
                 yield Partial(orjson.dumps(shape.usage_chunk(used)))
-        elif self._args.token_ms:
-            for _ in range(used["completion_tokens"]):
-                await self._step()
+        elif self._token_s:
+            with self._pace() as pace:
+                await pace.token(used["completion_tokens"])
         yield Final(orjson.dumps(shape.response(text, reason, used)), incomplete=reason == "length")
 
-    async def _stream(self, shape: Shape, text: str, reason: str) -> AsyncGenerator[Partial, None]:
-        first = True
-        for token in _TOKEN.findall(text):
-            if self._args.token_ms:
-                await self._step()
-            yield Partial(orjson.dumps(shape.chunk(token, first=first)))
-            first = False
-        yield Partial(orjson.dumps(shape.chunk(None, reason, first=first)))
-
-    async def _step(self) -> None:
-        if self._args.step_batching:
-            await self._steps.next()
-        else:
-            await asyncio.sleep(self._args.token_ms / 1000)
+    def _pace(self) -> Pace:
+        shared = self._args.step_batching and self._token_s
+        return SharedPace(self._steps) if shared else OwnPace(self._token_s)
 
     def _answer(self, prompt: str, call: Call) -> tuple[str, str]:
-        text, reason = prompt, "stop"
-        limit = call.body.token_limit
-        if self._args.output_tokens is not None:
-            text = _fit(text, self._args.output_tokens)
+        """The text, and why it ends."""
+        args, text, reason = self._args, prompt, "stop"
+        if args.fail_on is not None and args.fail_on in prompt:
+            raise RuntimeError(f"The message has {args.fail_on!r} in it")
+        if args.output_tokens is not None:
+            text = _fit(text, args.output_tokens)
+        limit = call.body.token_limit or self._max_tokens
         if limit is not None and _count(text) > limit:
             text, reason = _fit(text, limit), "length"
         for stop in _stops(call.body.stop):
@@ -111,67 +110,36 @@ class EchoEngine:
         return text, reason
 
 
-class _Steps:
-    """A shared clock of decode steps; it ticks only while somebody waits."""
-
-    def __init__(self, step_s: float) -> None:
-        self._step_s = step_s
-        self._waiting: list[asyncio.Future[None]] = []
-        self._ticking: asyncio.Task[None] | None = None
-
-    async def next(self) -> None:
-        """Wait for the end of the next whole step."""
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(done)
-        if self._ticking is None:
-            self._ticking = asyncio.create_task(self._tick())
-        await done
-
-    async def stop(self) -> None:
-        """Stop ticking."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._ticking
-
-    async def _tick(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            await asyncio.sleep(self._step_s)
-            for done in batch:
-                if not done.done():
-                    done.set_result(None)
-            await asyncio.sleep(0)  # let them ask for their next token, so that no step is missed
-        self._ticking = None
-
-
 def create(manifest: Manifest, model_path: Path | None) -> EchoEngine:
     """The engine for a manifest; it has no model, so the path is not used."""
-    return EchoEngine(arguments(manifest, EchoArgs))
+    return EchoEngine(arguments(manifest, EchoArgs), manifest.limits.max_tokens)
 
 
 def _prompt(call: Call) -> str:
     body = call.body
     if isinstance(body, ChatBody):
-        return next((message.text for message in reversed(body.messages) if message.role == "user"), "")
-    if isinstance(body.prompt, str):
-        return body.prompt
-    if len(body.prompt) > 1:
-        raise InvalidRequest("The echo engine takes one prompt, not a list", param="prompt")
-    return body.prompt[0]
+        for message in reversed(body.messages):
+            if message.role == "user":
+                return message.text
+        return ""
+    return body.prompt if isinstance(body.prompt, str) else body.prompt[0]
 
 
 def _count(text: str) -> int:
-    # As many as _TOKEN finds, save for text that begins with white space: split() is ten times faster.
-    return len(text.split())
+    # As many as _TOKEN finds, ten times faster.
+    return len(text.split()) or bool(text)
 
 
 def _fit(text: str, tokens: int) -> str:
-    words = text.split() or ["echo"]
-    return " ".join(words[index % len(words)] for index in range(tokens))
+    """The text, cut or repeated to so many tokens."""
+    found = _TOKEN.findall(text or "echo")
+    if len(found) < tokens:
+        found[-1] = found[-1].rstrip() + " "  # or the repetition would join two words
+        found = found * (tokens // len(found) + 1)
+    return "".join(found[:tokens])
 
 
 def _stops(stop: str | Sequence[str] | None) -> Sequence[str]:
-    if stop is None:
+    if not stop:
         return ()
-    return (stop,) if isinstance(stop, str) else stop
+    return (stop,) if isinstance(stop, str) else [text for text in stop if text]

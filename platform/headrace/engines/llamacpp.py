@@ -1,14 +1,10 @@
-"""llama.cpp in this process, by xllamacpp: GGUF models on CPU or GPU, with continuous batching.
-
-xllamacpp blocks while it generates and calls back for every token, so each running call has a thread.
-Requests are always streamed from it, even when the caller wants the whole: the callback is the one place
-where a generation can be aborted.
-"""
+"""llama.cpp in this process, by xllamacpp: GGUF models on CPU or GPU, with continuous batching."""
 
 import asyncio
-import threading
+import tempfile
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from typing import Final as Constant
@@ -17,29 +13,27 @@ import orjson
 import xllamacpp
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.contracts.errors import (
-    ContextLengthExceeded,
-    EngineFailed,
-    HeadraceError,
-    InvalidRequest,
-    SetupError,
-)
+from headrace.contracts.errors import SetupError
 from headrace.contracts.manifest import Manifest
-from headrace.contracts.openai import response_id
 from headrace.contracts.requests import CHAT
 from headrace.core.ports import Call, Final, Partial
+from headrace.engines import llamacpp_body
 from headrace.engines.catalog import arguments
-from headrace.engines.merging import Merger
+from headrace.engines.llamacpp_chunks import ChunkReader
+from headrace.engines.llamacpp_generation import Generation
 
-# llama.cpp's own additions to OpenAI's shapes
-_FOREIGN_FIELDS: Constant = ("timings", "__verbose", "system_fingerprint", "prompt_progress")
+_GGUF: Constant = b"GGUF"
+_SILENT: Constant = -1
 
 
 class LlamaArgs(BaseModel):
     """Arguments of the `llamacpp` engine.
 
-    n_parallel: requests at once. context_tokens: of each of them, prompt and answer together.
-    threads: 0 lets llama.cpp choose. gpu_layers: layers on the GPU; -1 for all.
+    n_parallel: requests at once. context_tokens: of each of them, prompt and answer together; the memory
+        for all of it is taken at the start.
+    threads: 0 lets llama.cpp choose. gpu_layers: layers on the GPU; -1 for as many as fit.
+    batch_tokens: prompt tokens computed in one go. More is faster on a GPU; while it lasts, the other
+        requests wait, and a cancelled one goes on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,16 +42,25 @@ class LlamaArgs(BaseModel):
     context_tokens: int = Field(default=2048, ge=64)
     threads: int = Field(default=0, ge=0)
     gpu_layers: int = Field(default=-1, ge=-1)
+    batch_tokens: int = Field(default=512, ge=32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    name: str
+    path: Path
+    max_tokens: int | None
+    """For a request that names no limit of its own; None is until the context is full."""
 
 
 class LlamaEngine:
     """Fills `core.ports.Engine`."""
 
-    def __init__(self, name: str, args: LlamaArgs, model_path: Path) -> None:
-        self._name = name
+    def __init__(self, args: LlamaArgs, model: _Model) -> None:
         self._args = args
-        self._path = model_path
+        self._model = model
         self._server: Any = None
+        # xllamacpp blocks while it generates, so every running call has a thread.
         self._threads = ThreadPoolExecutor(args.n_parallel, thread_name_prefix="llama")
 
     @property
@@ -72,123 +75,63 @@ class LlamaEngine:
             SetupError: llama.cpp cannot load the file.
         """
         loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.run_in_executor(self._threads, self._load)
-        except Exception as error:  # noqa: BLE001  # it documents no types
-            raise SetupError(f"llama.cpp cannot load {self._path.name}: {error}") from None
+        self._server = await loop.run_in_executor(self._threads, self._load)
 
     async def stop(self) -> None:
         """Free the model."""
-        self._server = None
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._free)
+        self._threads.shutdown(wait=False)
 
     async def run(self, call: Call) -> AsyncGenerator[Partial | Final, None]:
         """Serve one call."""
-        generation = _Generation(self._server, call)
-        merger = Merger(call.path)
+        body = llamacpp_body.prepare(call, self._args.context_tokens, self._model.max_tokens)
+        server = self._server
+        serve = server.handle_chat_completions if call.path == CHAT else server.handle_completions
+        generation = Generation(ChunkReader(call))
         try:
-            generation.start(self._threads)
+            generation.start(self._threads, serve, body)
             async for chunk in generation.chunks():
-                merger.add(chunk)
-                # The usage chunk is always asked for; the caller gets it only when it asked as well.
-                if call.body.stream and (chunk["choices"] or call.body.wants_usage_chunk):
-                    yield Partial(orjson.dumps(chunk))
-            yield Final(orjson.dumps(merger.response()), incomplete=merger.incomplete)
+                yield Partial(chunk)
+            whole = generation.whole
+            yield Final(orjson.dumps(whole.response()), incomplete=whole.incomplete)
         finally:
-            await generation.abort()
+            await generation.close()
+
+    def metrics(self) -> str:
+        """llama.cpp's own metrics, in Prometheus' text format."""
+        return bytes(self._server.handle_metrics()).decode()
 
     def _load(self) -> Any:
+        _check_file(self._model)
         params = xllamacpp.CommonParams()
-        params.model.path = str(self._path)
+        params.model.path = str(self._model.path)
         params.n_parallel = self._args.n_parallel
         params.n_ctx = self._args.context_tokens * self._args.n_parallel
         params.n_gpu_layers = self._args.gpu_layers
-        params.verbosity = -1
-        # Prompts that were served before would be kept in up to 8 GiB of memory.
-        params.cache_ram_mib = 0
+        params.n_batch = params.n_ubatch = self._args.batch_tokens
         if self._args.threads:
             params.cpuparams.n_threads = self._args.threads
-        return xllamacpp.Server(params)
-
-
-class _Generation:
-    """One call inside llama.cpp: its thread, its chunks, and the flag that aborts it.
-
-    The queue is not bounded by itself; the context is: there is at most a chunk per token of it.
-    """
-
-    def __init__(self, server: Any, call: Call) -> None:
-        self._server = server
-        self._call = call
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._aborted = threading.Event()
-        self._ended: asyncio.Future[None] | None = None
-
-    def start(self, threads: ThreadPoolExecutor) -> None:
-        """Begin in a thread of the pool."""
-        self._ended = self._loop.run_in_executor(threads, self._generate)
-
-    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The chunks as they come, in OpenAI's shape with our id, model and time."""
-        while (chunk := await self._queue.get()) is not None:
-            if "error" in chunk:
-                raise _explain(chunk["error"])
-            yield self._rename(chunk)
-        if self._ended is not None:
+        params.verbosity = _SILENT
+        params.endpoint_metrics = True
+        # Prompts that were served before would be kept in up to 8 GiB of memory.
+        params.cache_ram_mib = 0
+        # It insists on an HTTP server beside the calls from Python, which would be open to everyone on this
+        # machine. In a folder that is ours alone, and gone when it has started, nobody reaches it.
+        params.n_threads_http = 1
+        params.ui = False
+        with tempfile.TemporaryDirectory(prefix="headrace-") as private:
+            params.hostnames = [f"{private}/llama.sock"]
             try:
-                await self._ended
-            except (ValueError, RuntimeError) as error:
-                raise _explain_raised(error) from None
+                return xllamacpp.Server(params)
+            except (RuntimeError, ValueError):  # its reasons go to its log only
+                raise SetupError(
+                    f"llama.cpp cannot load {self._model.path}: the file is damaged, its architecture is too "
+                    "new for this xllamacpp, or there is not enough memory (lower n_parallel or "
+                    "context_tokens)"
+                ) from None
 
-    async def abort(self) -> None:
-        """Stop generating; returns when llama.cpp has let go of the call."""
-        self._aborted.set()
-        if self._ended is not None and not self._ended.done():
-            await asyncio.shield(asyncio.wait({self._ended}))
-
-    def _generate(self) -> None:
-        try:
-            if self._aborted.is_set():
-                return
-            serve = (
-                self._server.handle_chat_completions
-                if self._call.path == CHAT
-                else self._server.handle_completions
-            )
-            answer = serve(self._body(), self._receive)
-            if isinstance(answer, dict) and "error" in answer:
-                self._put(answer)
-        finally:
-            self._put(None)
-
-    def _receive(self, chunk: dict[str, Any]) -> bool:
-        """xllamacpp's callback, in the thread; True aborts the generation."""
-        if self._aborted.is_set():
-            return True
-        self._put(chunk)
-        return False
-
-    def _put(self, chunk: dict[str, Any] | None) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
-
-    def _body(self) -> dict[str, Any]:
-        body: dict[str, Any] = orjson.loads(self._call.value)
-        body |= {"stream": True, "stream_options": {"include_usage": True}, "cache_prompt": True}
-        limit = self._call.body.token_limit
-        if limit is not None:
-            body["max_tokens"] = limit
-        return body
-
-    def _rename(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        for name in _FOREIGN_FIELDS:
-            chunk.pop(name, None)
-        call = self._call
-        return chunk | {
-            "id": response_id(call.id, call.path),
-            "created": call.created_s,
-            "model": call.model,
-        }
+    def _free(self) -> None:
+        self._server = None
 
 
 def create(manifest: Manifest, model_path: Path | None) -> LlamaEngine:
@@ -199,24 +142,19 @@ def create(manifest: Manifest, model_path: Path | None) -> LlamaEngine:
     """
     if model_path is None:
         raise SetupError(f"Function '{manifest.name}': engine llamacpp needs 'model: {{source: …}}'")
-    return LlamaEngine(manifest.name, arguments(manifest, LlamaArgs), model_path)
+    model = _Model(manifest.name, model_path, manifest.limits.max_tokens)
+    return LlamaEngine(arguments(manifest, LlamaArgs), model)
 
 
-def _explain_raised(error: Exception) -> HeadraceError:
-    # xllamacpp raises both for a body it cannot read, and the second for its own faults too.
-    if isinstance(error, ValueError) or str(error).startswith("Failed to parse"):
-        return InvalidRequest(str(error))
-    return EngineFailed(f"llama.cpp: {error}")
-
-
-def _explain(error: dict[str, Any]) -> HeadraceError:
-    message = str(error.get("message", error))
-    if error.get("type") == "exceed_context_size_error":
-        prompt, context = error.get("n_prompt_tokens"), error.get("n_ctx")
-        return ContextLengthExceeded(
-            f"The prompt has {prompt} tokens and the model's context holds {context}: shorten it",
-            param="messages",
-        )
-    if int(error.get("code", 500)) < 500:
-        return InvalidRequest(message)
-    return EngineFailed(f"llama.cpp: {message}")
+def _check_file(model: _Model) -> None:
+    try:
+        with model.path.open("rb") as file:
+            magic = file.read(len(_GGUF))
+    except IsADirectoryError:
+        raise SetupError(
+            f"Function '{model.name}': {model.path} is a folder; engine llamacpp needs one .gguf file"
+        ) from None
+    except OSError as error:
+        raise SetupError(f"Function '{model.name}': {model.path}: {error.strerror}") from None
+    if magic != _GGUF:
+        raise SetupError(f"Function '{model.name}': {model.path} is not a GGUF file, which llamacpp needs")

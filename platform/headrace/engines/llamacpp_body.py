@@ -1,0 +1,109 @@
+"""An OpenAI body as llama.cpp is given it. Pure.
+
+llama.cpp takes every setting of its own from the same body. What shapes the answer (`top_k`, `min_p`, …)
+stays; what would steer the server, get round a limit or end the process does not.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.openai import ChatBody
+from headrace.core.ports import Call
+from headrace.engines.single import check_single
+
+_DROPPED: Final = frozenset(
+    {
+        "add_generation_prompt",
+        "backend_sampling",
+        "id_slot",
+        "lora",
+        "max_completion_tokens",  # given as max_tokens
+        "n",
+        "n_cmpl",
+        "n_discard",
+        "n_keep",
+        "n_predict",
+        "post_sampling_probs",
+        "response_fields",
+        "return_tokens",
+        "sse_ping_interval",
+        "timings_per_token",
+        "verbose",
+    }
+)
+_REFUSED: Final = ("grammar", "json_schema")
+_SCHEMA_FIELDS: Final = ("response_format", "tools")
+_SCHEMA_BYTES_MAX: Final = 65_536
+_SEED_BITS: Final = 0x7FFF_FFFF
+
+
+def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
+    """The body for xllamacpp: always a stream, because only a stream can be aborted.
+
+    Args:
+        call: the request.
+        context_tokens: prompt and answer together.
+        max_tokens: the limit of a request that names none; None is until the context is full.
+
+    Raises:
+        InvalidRequest: llama.cpp cannot or must not do this.
+    """
+    check_single(call.body)
+    body: dict[str, Any] = orjson.loads(call.value)
+    for name in _REFUSED:
+        # A deeply nested grammar overflows the stack of llama.cpp's parser and takes the worker with it.
+        if body.get(name) is not None:
+            raise InvalidRequest(f"'{name}' is not taken: use 'response_format'", param=name)
+    _check_schemas(body)
+    for name in _DROPPED:
+        body.pop(name, None)
+    limit = call.body.token_limit or max_tokens or context_tokens
+    body |= {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # Progress through a long prompt is reported, so that it can be aborted there too.
+        "return_progress": True,
+        "cache_prompt": True,
+        "max_tokens": min(limit, context_tokens),
+        "stop": _stops(body.get("stop")),
+    }
+    if call.body.seed is not None:
+        body["seed"] = call.body.seed & _SEED_BITS
+    if isinstance(call.body, ChatBody):
+        _check_text_only(call.body)
+        if call.body.logprobs:
+            # 0 would mean none at all; the reader cuts what is too many.
+            body["top_logprobs"] = call.body.top_logprobs or 1
+    else:
+        body["prompt"] = call.body.prompt if isinstance(call.body.prompt, str) else call.body.prompt[0]
+        if call.body.echo:
+            raise InvalidRequest("This model does not repeat the prompt: leave 'echo' out", param="echo")
+        if call.body.logprobs is not None:
+            body["logprobs"] = call.body.logprobs or 1
+    return orjson.dumps(body)
+
+
+def _check_schemas(body: dict[str, Any]) -> None:
+    for name in _SCHEMA_FIELDS:
+        if body.get(name) is not None and len(orjson.dumps(body[name])) > _SCHEMA_BYTES_MAX:
+            # It becomes a grammar, at a cost that grows faster than its size and cannot be aborted.
+            raise InvalidRequest(f"'{name}' is over {_SCHEMA_BYTES_MAX} bytes", param=name)
+
+
+def _check_text_only(body: ChatBody) -> None:
+    for number, message in enumerate(body.messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for part in parts:
+            if part.get("type") != "text":
+                raise InvalidRequest(
+                    f"This model reads text only; a part of message {number} is {part.get('type')!r}",
+                    param=f"messages.{number}.content",
+                )
+
+
+def _stops(stop: Any) -> list[str]:
+    # An empty stop string would end every answer before it begins.
+    texts = [stop] if isinstance(stop, str) else stop or ()
+    return [text for text in texts if text]

@@ -1,0 +1,17 @@
+"""What engines refuse that give one answer to a request. Pure."""
+
+from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.openai import Body, ChatBody
+
+
+def check_single(body: Body) -> None:
+    """Refuse a request for several answers.
+
+    A call is one slot of the engine; the worker counts on that when it decides what to take.
+    """
+    if (body.n or 1) > 1:
+        raise InvalidRequest(
+            "This model gives one choice: send the request several times instead of 'n'", param="n"
+        )
+    if not isinstance(body, ChatBody) and not isinstance(body.prompt, str) and len(body.prompt) > 1:
+        raise InvalidRequest("This model takes one prompt: send a request for each", param="prompt")
