@@ -4,12 +4,11 @@ An id carries when it was made, for which model, in which lane and partition, an
 answer "queued" for a request it never saw and "unknown" for one nobody made, without a write when it was
 submitted.
 
-Layout, 25 bytes, base32 in lower case without padding (40 characters), behind `req_`:
+Layout, 25 bytes in hex (50 characters) behind `req_`:
 time_ms (6) | model tag (5) | lane and partition (2) | random (5) | MAC (7, keyed BLAKE2b over the first 18)
 """
 
 import hmac
-from base64 import b32decode, b32encode
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -19,7 +18,7 @@ from headrace.contracts.topics import LANES, Lane
 PREFIX: Final = "req_"
 RANDOM_BYTES: Final = 5
 _MAC_BYTES: Final = 7
-_CHARS: Final = 40
+_CHARS: Final = 50
 _MAX_PARTITION: Final = 0x3FFF
 """14 bits; the lane takes the other two."""
 
@@ -44,7 +43,7 @@ def mint(key: bytes, what: RequestId, entropy: bytes) -> str:
     where = LANES.index(what.lane) << 14 | min(what.partition, _MAX_PARTITION)
     payload = what.made_at_ms.to_bytes(6) + what.model_tag + where.to_bytes(2) + entropy
     mac = blake2b(payload, digest_size=_MAC_BYTES, key=key).digest()
-    return PREFIX + b32encode(payload + mac).decode().lower()
+    return PREFIX + (payload + mac).hex()
 
 
 def read(key: bytes, text: str) -> RequestId | None:
@@ -53,7 +52,7 @@ def read(key: bytes, text: str) -> RequestId | None:
     if len(body) != _CHARS or not text.startswith(PREFIX) or body != body.lower():
         return None
     try:
-        raw = b32decode(body.upper())
+        raw = bytes.fromhex(body)
     except ValueError:
         return None
     payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]

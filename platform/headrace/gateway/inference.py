@@ -4,15 +4,18 @@ Raw ASGI: these two paths carry the load.
 """
 
 import asyncio
+import logging
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, WrongContentType
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
 from headrace.gateway.problems import new_request_id, respond, respond_error, retry_headers
 from headrace.gateway.replies import Answer, Waiting, WaitingStream
 from headrace.gateway.submit import Submitter
 from headrace.settings import GatewaySettings
+
+_log = logging.getLogger(__name__)
 
 # Whoever leaves within this time saves nothing worth a watcher for every request.
 _WATCH_AFTER_S: Final = 0.05
@@ -44,6 +47,10 @@ class Inference:
             await respond_error(send, error, new_request_id(), queued=False)
             return
         except ClientGone:
+            return
+        except Exception:  # noqa: BLE001  # the edge: whatever it is, the caller hears of it in our shape
+            _log.exception("a fault of ours on %s", self._path)
+            await respond_error(send, InternalError("The gateway failed"), new_request_id(), queued=False)
             return
         try:
             if isinstance(waiting, WaitingStream):
