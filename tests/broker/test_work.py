@@ -1,0 +1,157 @@
+"""A worker's share of its group, on a real broker: lanes, tracking, commits, rebalances."""
+
+import asyncio
+import time
+
+import pytest
+
+from headrace.contracts.topics import Lane
+from headrace.core.ports import Outgoing
+from headrace.kafka.producer import Producer
+from headrace.kafka.work import WorkConsumer, WorkTopics
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def work(settings, model):
+    return WorkTopics(settings.kafka.topics, "echo")
+
+
+@pytest.fixture
+async def publish(settings, model):
+    producer = Producer(settings.kafka, source="test")
+    await producer.start()
+
+    async def send(*values, lane=Lane.DEFAULT, partition=None):
+        topic = settings.kafka.topics.requests("echo", lane)
+        receipts = [await producer.send(Outgoing(topic, value, partition=partition)) for value in values]
+        await asyncio.gather(*receipts)
+
+    yield send
+    await producer.stop()
+
+
+@pytest.fixture
+async def consumers(settings, work):
+    """Makes consumers, and stops those that the test has not stopped."""
+    made = []
+
+    async def make(name):
+        consumer = WorkConsumer(settings, work, name)
+        await consumer.start()
+        made.append(consumer)
+        return consumer
+
+    yield make
+    for consumer in made:
+        await consumer.stop()
+
+
+async def collect(consumer, count, timeout_s=15.0):
+    found = []
+    until_s = time.monotonic() + timeout_s
+    while len(found) < count and time.monotonic() < until_s:
+        found += await consumer.take(count - len(found), 0.1)
+    return found
+
+
+def values(records):
+    return sorted(record.value for record in records)
+
+
+async def test_what_is_completed_out_of_order_is_not_redone(consumers, publish):
+    await publish(*(b"%d" % n for n in range(10)), partition=1)
+    first = await consumers("first")
+    records = await collect(first, 10)
+    for record in records:
+        if record.value not in (b"2", b"7"):
+            first.complete(record.place)
+    await first.stop()
+    second = await consumers("second")
+    assert values(await collect(second, 2)) == [b"2", b"7"]
+    assert await second.take(10, 0.5) == []
+
+
+async def test_higher_lanes_come_first(consumers, publish):
+    await publish(b"flex", lane=Lane.FLEX)
+    await publish(b"default", lane=Lane.DEFAULT)
+    await publish(b"priority", lane=Lane.PRIORITY)
+    consumer = await consumers("one")
+    await asyncio.sleep(1.0)  # all three are fetched by now; the order is the consumer's own
+    taken = [record.value for _ in range(3) for record in await collect(consumer, 1)]
+    assert taken == [b"priority", b"default", b"flex"]
+
+
+async def test_never_more_than_asked_for(consumers, publish):
+    await publish(*(b"%d" % n for n in range(20)))
+    consumer = await consumers("one")
+    assert len(await collect(consumer, 3)) == 3
+    assert len(await consumer.take(5, 1.0)) <= 5
+
+
+async def test_a_rebalance_redoes_nothing_that_runs_where_it_stays(consumers, publish):
+    await publish(*(b"%d" % n for n in range(40)))
+    first = await consumers("first")
+    running = await collect(first, 40)
+    assert len(running) == 40
+    second = await consumers("second")
+    until_s = time.monotonic() + 10
+    again_first, again_second = [], []
+    while time.monotonic() < until_s and len(first._trackers) == 12:
+        again_first += await first.take(50, 0.1)
+        again_second += await second.take(50, 0.1)
+    assert len(first._trackers) == 6
+    again_first += await first.take(50, 1.0)
+    assert again_first == []
+    # Both keep the lanes of a partition together.
+    for consumer in (first, second):
+        by_topic = {}
+        for tp in consumer._trackers:
+            by_topic.setdefault(tp.topic, set()).add(tp.partition)
+        assert len(by_topic) == 3
+        assert len(set(map(frozenset, by_topic.values()))) == 1
+
+
+async def test_completed_work_of_a_kept_partition_is_committed_after_the_rebalance(consumers, publish):
+    await publish(*(b"%d" % n for n in range(8)))
+    first = await consumers("first")
+    running = await collect(first, 8)
+    second = await consumers("second")
+    for record in running:
+        first.complete(record.place)
+    await collect(second, 1, timeout_s=2.0)
+    await first.stop()
+    await second.stop()
+    third = await consumers("third")
+    redone = await third.take(50, 1.0)
+    moved = {record.place.partition for record in redone}
+    assert moved <= {tp.partition for tp in second._trackers}, "only what was handed over may be redone"
+
+
+async def test_a_worker_that_is_full_for_long_stays_a_member(consumers, publish, monkeypatch):
+    monkeypatch.setattr("headrace.kafka.work._HOLD_PAUSE_S", 0.2)
+    consumer = await consumers("full")
+    await publish(b"1")
+    (held,) = await collect(consumer, 1)
+    await publish(b"2")
+    for _ in range(5):
+        await consumer.hold()
+        await asyncio.sleep(0.1)
+    assert consumer._paused
+    consumer.complete(held.place)
+    assert values(await collect(consumer, 1)) == [b"2"]
+    assert not consumer._paused
+
+
+async def test_commit_metadata_survives_many_unfinished_requests(consumers, publish):
+    """Every second of 3,000 is done: the bitmap must fit into what the broker takes."""
+    await publish(*(b"%d" % n for n in range(3000)), partition=0)
+    first = await consumers("first")
+    records = await collect(first, 3000)
+    for record in records[1::2]:
+        first.complete(record.place)
+    await first.stop()
+    second = await consumers("second")
+    assert len(await collect(second, 1500)) == 1500
+    assert await second.take(10, 0.5) == []
