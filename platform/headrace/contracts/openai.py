@@ -10,10 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headrace.contracts.errors import InvalidRequest, MalformedBody
+from headrace.contracts.explain import explain
 from headrace.contracts.requests import CHAT, COMPLETIONS
-
-_JSON_ERRORS: Final = frozenset({"json_invalid", "json_type"})
 
 
 class _Body(BaseModel):
@@ -109,21 +107,7 @@ def parse(path: str, value: bytes) -> Body:
     try:
         return BODIES[path].model_validate_json(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise _explain(first["type"], first["loc"], first["msg"]) from None
-
-
-def _explain(kind: str, where: tuple[int | str, ...], message: str) -> InvalidRequest:
-    if kind == "json_invalid":
-        return MalformedBody(f"The body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
-    if not where:
-        return MalformedBody("The body must be a JSON object")
-    # Union branches ("str", "list[...]") are pydantic's words, not the caller's fields.
-    named = [part for part in where if isinstance(part, int) or (part.isidentifier() and part != "str")]
-    param = ".".join(str(part) for part in named)
-    if kind == "missing":
-        return InvalidRequest(f"Field '{param}' is required", param=param)
-    return InvalidRequest(f"Field '{param}' is wrong: {message[0].lower()}{message[1:]}", param=param)
+        raise explain(error, value) from None
 
 
 def response_id(request_id: str, path: str) -> str:

@@ -44,8 +44,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 class _LateArchive:
     """The archive, opened when the first result comes.
 
-    An idle dispatcher on SQLite then does without SQLAlchemy's 25 MB. A server's URL is checked at once: it is
-    more likely to be wrong.
+    An idle dispatcher on SQLite then does without SQLAlchemy's 25 MB. A server's URL is checked at once:
+    it is more likely to be wrong.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:

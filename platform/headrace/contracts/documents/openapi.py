@@ -1,0 +1,170 @@
+"""OpenAPI 3.1 of the gateway: a contract with every HTTP client, held against its routes by a test."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+from headrace.contracts.documents.json_schemas import components
+from headrace.contracts.documents.responses import SCHEMAS
+from headrace.contracts.errors import ERRORS, ErrorKind, error_body
+from headrace.contracts.openai import ChatBody, CompletionBody
+from headrace.contracts.requests import CHAT, COMPLETIONS
+
+_INFERENCE_CODES: Final = (
+    "invalid_request",
+    "malformed_body",
+    "context_length_exceeded",
+    "model_not_found",
+    "path_not_found",
+    "method_not_allowed",
+    "body_too_large",
+    "wrong_content_type",
+    "overloaded",
+    "internal_error",
+    "engine_failed",
+    "unavailable",
+    "request_expired",
+)
+_NGINX_STATUS: Final = {499: "Client closed request"}
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headrace",
+            "version": version,
+            "summary": "OpenAI's API in front of Apache Kafka",
+            "description": "Unmodified OpenAI clients work with `base_url=http://HOST:PORT/v1`.",
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
+        "paths": _paths(),
+        "components": {
+            "schemas": components([ChatBody, CompletionBody]) | dict(SCHEMAS),
+            "responses": _error_responses(),
+            "headers": {
+                "RequestId": {
+                    "description": "Id of the request, also in logs, records and the response's `id`.",
+                    "schema": {"type": "string"},
+                }
+            },
+            "parameters": {
+                "Model": {
+                    "name": "model",
+                    "in": "path",
+                    "required": True,
+                    "description": "Name of the model; a slash in it may be escaped or not.",
+                    "schema": {"type": "string"},
+                }
+            },
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    model = {"parameters": [{"$ref": "#/components/parameters/Model"}]}
+    return {
+        CHAT: {"post": _inference("createChatCompletion", "Answer a chat", "Chat", "ChatCompletion")},
+        COMPLETIONS: {"post": _inference("createCompletion", "Continue a text", "Completion", "Completion")},
+        "/v1/models": {"get": _read("listModels", "The deployed models", "ModelList", ())},
+        "/v1/models/{model}": {
+            **model,
+            "get": _read("retrieveModel", "One deployed model", "Model", ("model_not_found",)),
+        },
+        "/v2": {"get": _read("serverMetadata", "Which server this is", "Server", ())},
+        "/v2/health/live": {"get": _read("serverLive", "Whether the gateway runs", "Live", ())},
+        "/v2/health/ready": {"get": _probe("serverReady", "Whether it takes requests", "Ready")},
+        "/v2/models/{model}/ready": {**model, "get": _model_ready()},
+    }
+
+
+def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[str, Any]:
+    responses = _answers(answer, _INFERENCE_CODES)
+    responses["200"]["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
+    responses["200"]["content"]["text/event-stream"] = {"schema": _ref(f"{answer}Chunk")}
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "description": "Leaving cancels the request. Fields that are not listed reach the engine untouched.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(f"{body}Body")}},
+        },
+        "responses": responses,
+    }
+
+
+def _read(operation_id: str, summary: str, answer: str, codes: Iterable[str]) -> dict[str, Any]:
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "responses": _answers(answer, (*codes, "internal_error")),
+    }
+
+
+def _probe(operation_id: str, summary: str, answer: str) -> dict[str, Any]:
+    probe = _read(operation_id, summary, answer, ())
+    probe["responses"]["503"] = {**probe["responses"]["200"], "description": "Not now."}
+    return probe
+
+
+def _model_ready() -> dict[str, Any]:
+    probe = _probe("modelReady", "Whether the model can serve; one scaled to nothing can", "ModelReady")
+    probe["responses"]["404"] = {"$ref": "#/components/responses/Error404"}
+    for status in ("200", "503"):
+        answer = probe["responses"][status]
+        answer["headers"] = answer["headers"] | {
+            "x-model-state": {
+                "description": "Whether a worker is ready (warm), would have to start (cold), or cannot.",
+                "schema": {"type": "string"},
+            }
+        }
+    return probe
+
+
+def _answers(answer: str, codes: Iterable[str]) -> dict[str, Any]:
+    statuses = sorted({ERRORS[code].http_status for code in codes})
+    return {
+        "200": {
+            "description": "The answer.",
+            "headers": _request_id(),
+            "content": {"application/json": {"schema": _ref(answer)}},
+        },
+        **{str(status): {"$ref": f"#/components/responses/Error{status}"} for status in statuses},
+    }
+
+
+def _error_responses() -> dict[str, Any]:
+    """One response for each status of the error table, with an example for each code."""
+    by_status: dict[int, list[ErrorKind]] = {}
+    for kind in ERRORS.values():
+        by_status.setdefault(kind.http_status, []).append(kind)
+    return {
+        f"Error{status}": {
+            "description": _NGINX_STATUS.get(status) or HTTPStatus(status).phrase,
+            "headers": _request_id(),
+            "content": {
+                "application/json": {
+                    "schema": _ref("Error"),
+                    "examples": {kind.code: {"value": _example(kind)} for kind in kinds},
+                }
+            },
+        }
+        for status, kinds in by_status.items()
+    }
+
+
+def _example(kind: ErrorKind) -> Any:
+    return orjson.loads(error_body(kind, f"{kind.title}: what happened and what to do"))
+
+
+def _request_id() -> dict[str, Any]:
+    return {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+
+
+def _ref(schema: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema}"}
