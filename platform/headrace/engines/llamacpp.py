@@ -99,7 +99,7 @@ class LlamaEngine:
 
     def metrics(self) -> str:
         """llama.cpp's own metrics, in Prometheus' text format."""
-        return bytes(self._server.handle_metrics()).decode()
+        return str(self._server.handle_metrics())
 
     def _load(self) -> Any:
         _check_file(self._model)

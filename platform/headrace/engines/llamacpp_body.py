@@ -25,6 +25,7 @@ _DROPPED: Final = frozenset(
         "n_discard",
         "n_keep",
         "n_predict",
+        "n_probs",
         "post_sampling_probs",
         "response_fields",
         "return_tokens",
