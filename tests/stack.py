@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from headrace.devstack.broker import Broker
-from headrace.devstack.folder import default_cache
+from headrace.devstack.distribution import Distribution
 from headrace.devstack.ports import HOST, free
 from headrace.devstack.probe import kafka_answers
+from headrace.settings import load
 
 START_S = 60.0
 
@@ -22,7 +23,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of an empty broker; all tests share it, so name topics and groups by the test."""
     port, controller_port = free(2)
     folder = tmp_path_factory.mktemp("kafka")
-    service = Broker(folder, default_cache(), port, controller_port).prepare(say=print)
+    distribution = Distribution(load().cache_dir.expanduser())
+    service = asyncio.run(Broker(folder, distribution, port, controller_port).prepare(say=print))
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             service.command, stdout=log, stderr=log, env={**os.environ, **service.variables}

@@ -82,7 +82,10 @@ def down(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
     state = stack_state(data_dir)
     if state is None:
-        typer.echo(f"No stack runs in {data_dir}")
+        if sweep(data_dir.absolute(), ()):
+            typer.echo(f"Ended what a stack in {data_dir} had left")
+        else:
+            typer.echo(f"No stack runs in {data_dir}")
         return
     supervisor = {"pid": state["pid"], "created_s": state["created_s"]}
     if is_alive(supervisor):
@@ -95,7 +98,7 @@ def down(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
                 )
             time.sleep(0.05)
     else:
-        sweep(state["processes"])
+        sweep(data_dir.absolute(), state["processes"])
         (data_dir / "run" / "stack.json").unlink(missing_ok=True)
     typer.echo(f"Stopped the stack in {data_dir}")
 

@@ -127,11 +127,6 @@ class DataFolder:
         self._lock = lock
 
 
-def default_cache() -> Path:
-    """Where downloads that all stacks share are kept."""
-    return Path("~/.cache/headrace").expanduser()
-
-
 def write_private(path: Path, text: str) -> None:
     """Replace a file, whole, readable by its owner only."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import psutil
 
+from headrace.contracts.errors import SetupError
 from headrace.settings import environment
 
+MARK: Final = "HEADRACE_STACK"
+"""Variable that names the data folder to all processes of its stack; nothing reads it but `marked`."""
 _LOG_BYTES: Final = 10 * 2**20
 _IDENTITY_S: Final = 1.0
 _SWEEP_S: Final = 5.0
@@ -68,9 +72,9 @@ class Child:
             await self.process.wait()
 
     def kill(self) -> None:
-        """SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        """SIGKILL, to all that it has started too."""
+        if self.process.returncode is None:
+            kill_tree(self.process.pid)
 
 
 async def spawn(service: Service, log: Path) -> Child:
@@ -91,6 +95,49 @@ def _open_log(log: Path) -> IO[bytes]:
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
     return log.open("ab")
+
+
+async def run(service: Service, say: Callable[[str], None] | None = None) -> str:
+    """Run a process to its end; returns what it printed. `say` gets each line as it comes.
+
+    Raises:
+        SetupError: it failed; its last words are the reason.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *service.command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(service.variables),
+        start_new_session=True,
+    )
+    try:
+        output, errors = await asyncio.gather(_lines(process.stdout, say), _lines(process.stderr, None))
+        code = await process.wait()
+    except asyncio.CancelledError:
+        if process.returncode is None:
+            kill_tree(process.pid)
+        await process.wait()
+        raise
+    if code != 0:
+        reason = next((line for line in reversed(errors) if line.strip()), f"{service.name} said nothing")
+        raise SetupError(sentence(reason))
+    return "\n".join(output)
+
+
+def sentence(reason: str) -> str:
+    """A process's last words without the program's name in front."""
+    head, colon, rest = reason.partition(": ")
+    return rest if colon and head.split(" ")[0] == "headrace" else reason
+
+
+async def _lines(stream: asyncio.StreamReader | None, say: Callable[[str], None] | None) -> list[str]:
+    found: list[str] = []
+    while stream is not None and (raw := await stream.readline()):
+        found.append(raw.decode(errors="replace").rstrip())
+        if say is not None:
+            say(found[-1])
+    return found
 
 
 def last_words(log: Path) -> str:
@@ -132,22 +179,42 @@ def memory_bytes(pid: int) -> int | None:
         return None
 
 
-def sweep(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """End what an earlier supervisor left; returns the names of what was found."""
-    found: list[str] = []
-    victims: list[psutil.Process] = []
-    for record in records:
-        if is_alive(record):
-            process = psutil.Process(int(record["pid"]))
+def kill_tree(pid: int) -> None:
+    """SIGKILL to a process and all its descendants."""
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for process in [*top.children(recursive=True), top]:
             with contextlib.suppress(psutil.Error):
-                victims += [process, *process.children(recursive=True)]
-                found.append(str(record["name"]))
-    for victim in victims:
+                process.kill()
+
+
+def marked(folder: Path) -> list[psutil.Process]:
+    """All processes that carry this data folder's mark, which every child and its children inherit.
+
+    The state file may miss some: a worker whose scaler is gone, a deployment that was under way.
+    """
+    found = []
+    for process in psutil.process_iter():
+        # Other people's processes do not show their environment.
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(folder):
+                found.append(process)
+    return found
+
+
+def sweep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """End what an earlier supervisor of the data folder left; returns the names of what was found."""
+    names = {int(record["pid"]): str(record["name"]) for record in records if is_alive(record)}
+    victims = {process.pid: process for process in marked(folder)}
+    for pid in names:
+        with contextlib.suppress(psutil.Error):
+            victims.setdefault(pid, psutil.Process(pid))
+    for victim in victims.values():
         with contextlib.suppress(psutil.Error):
             victim.send_signal(signal.SIGTERM)
-    _, late = psutil.wait_procs(victims, timeout=_SWEEP_S)
+    _, late = psutil.wait_procs(list(victims.values()), timeout=_SWEEP_S)
     for victim in late:
         with contextlib.suppress(psutil.Error):
             victim.kill()
     psutil.wait_procs(late, timeout=_SWEEP_S)
-    return found
+    return sorted({names.get(pid, "worker") for pid in victims})

@@ -18,6 +18,7 @@ from typing import Any, Final
 from headrace.contracts.errors import SetupError
 from headrace.devstack import ports
 from headrace.devstack.broker import Broker
+from headrace.devstack.distribution import Distribution
 from headrace.devstack.folder import DataFolder, write_private
 from headrace.devstack.object_store import Credentials, ObjectStore
 from headrace.devstack.probe import get
@@ -104,12 +105,11 @@ class Stack:
         await asyncio.Event().wait()
 
     def _clean_up(self) -> None:
-        left = self._folder.read_state()
-        if left is not None:
-            found = sweep(left.get("processes", ()))
-            if found:
-                self._say(f"ended what an earlier stack had left: {', '.join(found)}")
-            self._folder.state_file.unlink(missing_ok=True)
+        left = self._folder.read_state() or {}
+        found = sweep(self._folder.path, left.get("processes", ()))
+        if found:
+            self._say(f"ended what an earlier stack had left: {', '.join(found)}")
+        self._folder.state_file.unlink(missing_ok=True)
 
     def _plan(self) -> None:
         """Choose ports and the roles' variables."""
@@ -125,8 +125,8 @@ class Stack:
         }
         if "HEADRACE_KAFKA_BOOTSTRAP_SERVERS" not in told:
             port = ports.claim(self._settings.kafka_port, "--kafka-port", "Kafka")
-            cache = load().cache_dir.expanduser()
-            self._broker = Broker(folder.path / "kafka", cache, port, ports.free(1)[0])
+            distribution = Distribution(load().cache_dir.expanduser())
+            self._broker = Broker(folder.path / "kafka", distribution, port, ports.free(1)[0])
             self._variables |= {
                 "HEADRACE_KAFKA_BOOTSTRAP_SERVERS": f"{ports.HOST}:{port}",
                 "HEADRACE_KAFKA_REPLICATION_FACTOR": "1",
@@ -163,7 +163,7 @@ class Stack:
             self._say("starting the S3 server")
             await self._supervisor.keep(self._s3.prepare())
         if self._broker is not None:
-            service = await asyncio.to_thread(self._broker.prepare, self._say)
+            service = await self._broker.prepare(self._say)
             self._say("starting Kafka")
             await self._supervisor.keep(service)
 

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from headrace.contracts.errors import SetupError
 from headrace.devstack.folder import DataFolder
-from headrace.devstack.processes import Child, Service, last_words, spawn
-from headrace.settings import environment
+from headrace.devstack.processes import MARK, Child, Service, last_words, run, sentence, spawn
 
 _log = logging.getLogger(__name__)
 
@@ -45,24 +45,7 @@ class Supervisor:
         Raises:
             SetupError: it failed; its last words are the reason.
         """
-        process = await asyncio.create_subprocess_exec(
-            *service.command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(service.variables),
-            start_new_session=True,
-        )
-        try:
-            output, errors = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode != 0:
-            lines = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise SetupError(f"{lines[-1].removeprefix('headrace: ')}")
-        return output.decode()
+        return await run(self._marked(service))
 
     def settled(self) -> None:
         """Start-up is over: from now on a process that cannot be set up is tried again too."""
@@ -83,7 +66,7 @@ class Supervisor:
             child.kill()
 
     async def _spawn(self, service: Service) -> Child:
-        child = await spawn(service, self._folder.log_file(service.name))
+        child = await spawn(self._marked(service), self._folder.log_file(service.name))
         self._children[service.name] = child
         self._changed()
         return child
@@ -99,7 +82,7 @@ class Supervisor:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             _log.warning("%s %s: %s", name, how, reason)
             if self._starting and code == _SETUP_FAILED:
-                self._give_up(f"{name} does not start: {_sentence(reason)}")
+                self._give_up(f"{name} does not start: {sentence(reason)}")
                 return
             quick_deaths = quick_deaths + 1 if loop.time() - started_s < _QUICK_S else 1
             if quick_deaths >= _MAX_QUICK_DEATHS:
@@ -108,12 +91,9 @@ class Supervisor:
             await asyncio.sleep(min(0.1 * 2**quick_deaths, 3.0) if quick_deaths > 1 else 0.0)
             child = await self._spawn(child.service)
 
+    def _marked(self, service: Service) -> Service:
+        return replace(service, variables={**service.variables, MARK: str(self._folder.path)})
+
     def _give_up(self, sentence: str) -> None:
         if not self.fault.done():
             self.fault.set_exception(SetupError(sentence))
-
-
-def _sentence(reason: str) -> str:
-    """Without the program's name in front."""
-    head, colon, rest = reason.partition(": ")
-    return rest if colon and head.startswith("headrace ") else reason
