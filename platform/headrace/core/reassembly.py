@@ -25,74 +25,93 @@ class Step:
 
 
 NOTHING = Step()
+_ENDED = Step(ended=True)
 
 
 class Reassembly:
-    """One stream. `take` is called with every reply record in the order of arrival."""
+    """One stream. `take` is called with every reply record in the order of arrival.
 
-    def __init__(self) -> None:
-        self._run: tuple[int, int, str] | None = None
+    usage: the caller asked for a last chunk with `usage`.
+    """
+
+    def __init__(self, *, usage: bool = False) -> None:
+        self._usage = usage
+        self._run: str | None = None
+        self._rank = (0, 0, "")
         self._early: dict[int, bytes] = {}
         self._sent: list[bytes] = []
-        self._next = 0
 
     def take(self, head: ReplyHead, value: bytes) -> Step:
         """Take one record."""
-        run = _run(head)
-        if self._run is not None and run != self._run:
-            if run < self._run:
+        if head.run != self._run or head.attempt != self._rank[0]:
+            rank = _rank(head)
+            if rank < self._rank:
                 return NOTHING
             if self._sent:
                 return Step(ended=True, broken="The request was started anew elsewhere; ask again")
             self._early.clear()
-            self._next = 0
-        self._run = run
-        return self._chunk(head, value) if head.state is None else self._final(head, value)
+            self._run, self._rank = head.run, rank
+        return self._chunk(head.sequence, value) if head.state is None else self._final(head, value)
 
-    def _chunk(self, head: ReplyHead, value: bytes) -> Step:
-        if head.sequence < self._next or head.sequence in self._early:
+    def _chunk(self, sequence: int, value: bytes) -> Step:
+        expected = len(self._sent)
+        if sequence == expected and not self._early:
+            self._sent.append(value)
+            return Step((value,))
+        if sequence < expected:
             return NOTHING
-        self._early[head.sequence] = value
-        return Step(self._ready())
-
-    def _ready(self) -> list[bytes]:
+        self._early.setdefault(sequence, value)
         values = []
-        while self._next in self._early:
-            values.append(self._early.pop(self._next))
-            self._next += 1
+        while (ready := self._early.pop(expected + len(values), None)) is not None:
+            values.append(ready)
         self._sent += values
-        return values
+        return Step(values)
 
     def _final(self, head: ReplyHead, value: bytes) -> Step:
         if head.state not in (State.COMPLETED, State.INCOMPLETE):
-            return Step(ended=True)
-        if self._next >= head.sequence:
-            return Step(ended=True)
-        rest = missing(self._sent, value)
+            return _ENDED
+        if self._sent and len(self._sent) >= head.sequence:
+            return _ENDED
+        try:
+            rest = missing(self._sent, value, usage=self._usage)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            rest = None  # an engine of a caller's own may answer in a shape that cannot be cut into chunks
         if rest is None:
             return Step(ended=True, broken="Part of the answer was lost on its way; ask again")
         return Step(rest, ended=True)
 
 
-def missing(sent: Sequence[bytes], whole: bytes) -> list[bytes] | None:
+def missing(sent: Sequence[bytes], whole: bytes, *, usage: bool = False) -> list[bytes] | None:
     """Chunks that bring a caller who got `sent` to the `whole` answer; None when that cannot be done.
 
     It can for one choice of plain text, which is what nearly every stream is.
     """
     answer: dict[str, Any] = orjson.loads(whole)
-    choices = answer.get("choices") or []
-    if len(choices) != 1 or (choices[0].get("message") or {}).get("tool_calls"):
+    choices = answer["choices"]
+    if len(choices) != 1:
         return None
     chat = "message" in choices[0]
-    text = (choices[0]["message"].get("content") or "") if chat else choices[0].get("text") or ""
+    if chat and choices[0]["message"].get("tool_calls"):
+        return None
+    text = (choices[0]["message"].get("content") if chat else choices[0].get("text")) or ""
     seen = "".join(_text(chunk) for chunk in sent)
     if not text.startswith(seen):
         return None
-    delta: dict[str, Any] = {"delta": {"content": text[len(seen) :]}} if chat else {"text": text[len(seen) :]}
-    kind = "chat.completion.chunk" if chat else "text_completion"
-    head = {"id": answer["id"], "created": answer["created"], "model": answer["model"], "object": kind}
-    choice = {"index": 0, "finish_reason": choices[0]["finish_reason"], **delta}
-    return [orjson.dumps(head | {"choices": [choice]})]
+    head = {
+        "id": answer["id"],
+        "object": "chat.completion.chunk" if chat else "text_completion",
+        "created": answer["created"],
+        "model": answer["model"],
+    }
+    rest = text[len(seen) :]
+    delta: dict[str, Any] = {"text": rest}
+    if chat:
+        delta = {"delta": {"content": rest} if sent else {"role": "assistant", "content": rest}}
+    choice = {"index": 0, "finish_reason": choices[0]["finish_reason"], "logprobs": None, **delta}
+    chunks = [head | {"choices": [choice]}]
+    if usage:
+        chunks.append(head | {"choices": [], "usage": answer["usage"]})
+    return [orjson.dumps(chunk) for chunk in chunks]
 
 
 def _text(chunk: bytes) -> str:
@@ -100,6 +119,7 @@ def _text(chunk: bytes) -> str:
     return (choices[0].get("delta") or {}).get("content") or choices[0].get("text") or ""
 
 
-def _run(head: ReplyHead) -> tuple[int, int, str]:
+def _rank(head: ReplyHead) -> tuple[int, int, str]:
+    """Orders runs: later attempts, then later generations of the group, are newer."""
     generation, _, worker = head.run.partition(":")
-    return head.attempt, int(generation) if generation.lstrip("-").isdigit() else -1, worker
+    return head.attempt, int(generation) if generation.isdecimal() else -1, worker
