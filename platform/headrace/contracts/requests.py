@@ -57,8 +57,7 @@ def write(head: RequestHead) -> h.Headers:
         if head.reply.partition is not None:
             out.append((h.REPLY_PARTITION, str(head.reply.partition).encode()))
     if head.expires_at_s is not None:
-        expires = datetime.fromtimestamp(head.expires_at_s, UTC)
-        out.append((h.EXPIRY_TIME, expires.isoformat().encode()))
+        out.append(expiry(head.expires_at_s))
     if head.tenant is not None:
         out.append((h.TENANT_ID, head.tenant.encode()))
     if head.batch_id is not None:
@@ -67,6 +66,11 @@ def write(head: RequestHead) -> h.Headers:
         out.append((h.ATTEMPT, str(head.attempt).encode()))
     out.extend(head.correlation)
     return out
+
+
+def expiry(expires_at_s: float) -> h.Header:
+    """The header that says until when an answer is worth anything."""
+    return h.EXPIRY_TIME, datetime.fromtimestamp(expires_at_s, UTC).isoformat().encode()
 
 
 def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
