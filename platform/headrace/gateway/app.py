@@ -3,32 +3,29 @@
 import asyncio
 import hashlib
 import logging
-import os
 import secrets
-import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import HeadraceError
-from headrace.contracts.events import GatewayHeartbeat
 from headrace.contracts.requests import PATHS, ReplyAddress
-from headrace.core.ports import Outgoing
+from headrace.core.ports import Reader
 from headrace.gateway.catalog import routes
+from headrace.gateway.channel import Identity
 from headrace.gateway.directory import Directory
+from headrace.gateway.heartbeat import Heartbeat
 from headrace.gateway.inference import Inference
-from headrace.gateway.problems import on_error, on_http_exception, problem
+from headrace.gateway.problems import on_error, on_http_exception, on_refusal
 from headrace.gateway.server import listen, serve
-from headrace.gateway.submit import Identity, Submitter
+from headrace.gateway.submit import Submitter
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
@@ -36,14 +33,12 @@ from headrace.settings import GatewaySettings, Settings
 
 _log = logging.getLogger(__name__)
 
-_HEARTBEAT_S: Final = 2.0
 _POLL_S: Final = 1.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve HTTP until `stop` is set, then drain."""
     topics = settings.kafka.topics
-    key = _signing_key(settings)
     async with AsyncExitStack() as stack:
         opened = stack.enter_context(listen(settings.gateway))
         async with Admin(settings.kafka) as admin:
@@ -61,20 +56,35 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(replies)
 
         gateway_id = f"g-{uuid.uuid4().hex[:12]}"
-        identity = Identity(f"/gateways/{gateway_id}", key, ReplyAddress(topics.replies, partition), topics)
+        reply = ReplyAddress(topics.replies, partition)
+        identity = Identity(f"/gateways/{gateway_id}", _signing_key(settings), reply, topics)
         submitter = Submitter(settings.gateway, identity, directory, producer)
-        for work in (
-            _follow(news, directory),
-            submitter.replies.follow(replies),
-            submitter.replies.sweep(),
-            _beat(producer, topics.workers, gateway_id, partition),
-        ):
-            stack.callback(asyncio.create_task(work).cancel)
-        app = application(settings.gateway, submitter, directory, lambda: not stop.is_set())
+        heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
+        stack.push_async_callback(heartbeat.end)
+        stack.push_async_callback(submitter.stop)
+
+        def is_ready() -> bool:
+            return heartbeat.is_fresh() and not stop.is_set()
+
+        def on_fault() -> None:
+            stop.set()
+            submitter.give_up()
+
         host, port = opened.getsockname()[:2]
         _log.info("serving http://%s:%d, reply partition %d", host, port, partition)
-        await serve(app, opened, settings.gateway, stop)
-        await _take_off(producer, topics.workers, gateway_id)
+        await _together(
+            serve(
+                application(settings.gateway, submitter, directory, is_ready), opened, settings.gateway, stop
+            ),
+            (
+                _follow(news, directory),
+                submitter.replies.follow(replies),
+                submitter.replies.sweep(),
+                heartbeat.regularly(),
+                _end_drain(stop, settings.gateway.drain_s, submitter),
+            ),
+            on_fault,
+        )
 
 
 class Front:
@@ -102,22 +112,15 @@ def application(
     settings: GatewaySettings, submitter: Submitter, directory: Directory, is_ready: Callable[[], bool]
 ) -> Front:
     """Everything this gateway serves."""
-
-    async def on_refusal(request: Request, error: Exception) -> Response:
-        del request
-        return problem(error) if isinstance(error, HeadraceError) else problem(HeadraceError(str(error)))
-
     inference = {path: Inference(path, submitter, settings) for path in PATHS}
     # Listed again, so that Starlette answers other methods with 405.
     listed = [Route(path, endpoint, methods=["POST"]) for path, endpoint in inference.items()]
     rest = Starlette(
         routes=[*listed, *routes(directory, is_ready)],
-        exception_handlers={
-            HTTPException: on_http_exception,
-            HeadraceError: on_refusal,
-            Exception: on_error,
-        },
+        exception_handlers={HTTPException: on_http_exception, HeadraceError: on_refusal, Exception: on_error},
     )
+    # A redirect has no request id, and no client of an API expects one.
+    rest.router.redirect_slashes = False
     return Front(inference, rest)
 
 
@@ -129,30 +132,35 @@ def _signing_key(settings: Settings) -> bytes:
     return hashlib.sha256(settings.secret_key.get_secret_value().encode()).digest()
 
 
-async def _follow(reader: PartitionReader, directory: Directory) -> None:
+async def _together(
+    serving: Coroutine[Any, Any, None],
+    works: Sequence[Coroutine[Any, Any, None]],
+    on_fault: Callable[[], None],
+) -> None:
+    """Serve, with the works beside it. One that fails ends the gateway: half of one would only hang."""
+    server = asyncio.create_task(serving)
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done() and task.exception() is not None]
+        if failed:
+            on_fault()
+        await server
+        for task in failed:
+            task.result()
+    finally:
+        for task in (server, *tasks):
+            task.cancel()
+        await asyncio.wait([server, *tasks])
+
+
+async def _follow(reader: Reader, directory: Directory) -> None:
     while True:
         directory.update(await reader.poll(_POLL_S))
 
 
-async def _beat(producer: Producer, topic: str, gateway_id: str, partition: int) -> None:
-    while True:
-        event = GatewayHeartbeat(
-            id=gateway_id,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            reply_partition=partition,
-            sent_at_s=time.time(),
-        )
-        await _tell(producer, Outgoing(topic, event.encode(), gateway_id.encode()))
-        await asyncio.sleep(_HEARTBEAT_S)
-
-
-async def _take_off(producer: Producer, topic: str, gateway_id: str) -> None:
-    await _tell(producer, Outgoing(topic, None, gateway_id.encode()))
-
-
-async def _tell(producer: Producer, record: Outgoing) -> None:
-    try:
-        await producer.send(record)
-    except HeadraceError as error:
-        _log.warning("heartbeat not sent: %s", error)
+async def _end_drain(stop: asyncio.Event, drain_s: float, submitter: Submitter) -> None:
+    """When the drain has taken its time, whoever still waits is told so; the server waits a moment longer."""
+    await stop.wait()
+    await asyncio.sleep(drain_s)
+    submitter.give_up()

@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from headrace.contracts.errors import HeadraceError, UnknownModel
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
-from headrace.contracts.topics import REPLY_PARTITIONS, Topics
+from headrace.contracts.topics import MAX_NAME_CHARS, REPLY_PARTITIONS, Topics
 from headrace.core.ports import Record
+from headrace.gateway.heartbeat import FRESH_S
 
 _log = logging.getLogger(__name__)
-
-FRESH_S: Final = 10.0
-"""A heartbeat older than five beats is no sign of life."""
 
 _NAMES_IN_ERROR: Final = 5
 
@@ -47,7 +45,8 @@ class Directory:
         """
         found = self._models.get(name)
         if found is None:
-            raise UnknownModel(f"There is no model '{name}'. {self._choice()}", param="model")
+            shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
+            raise UnknownModel(f"There is no model '{shown}'. {self._choice()}", param="model")
         return found
 
     def models(self) -> list[ModelDeployed]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from headrace.contracts.errors import HeadraceError, InternalError, MethodNotAllowed, UnknownPath
+from headrace.contracts.requests import PATHS
 
 Header = tuple[bytes, bytes]
 
@@ -17,10 +18,12 @@ JSON: Final[Header] = (b"content-type", b"application/json")
 _RETRY_AFTER: Final[Sequence[Header]] = ((b"retry-after", b"1"),)
 _NO_RETRY: Final[Sequence[Header]] = ((b"x-should-retry", b"false"),)
 _SDK_RETRIES: Final = frozenset({408, 409, 429})
+_PATH_CHARS: Final = 200
+_PATHS_IN_ERROR: Final = ("/v1/models", *PATHS)
 
 
 async def respond(
-    send: Send, status: int, body: bytes, request_id: str, headers: Sequence[Header] = ()
+    send: Send, status: int, body: bytes, request_id: bytes, headers: Sequence[Header] = ()
 ) -> None:
     """Send a whole JSON response."""
     await send(
@@ -30,7 +33,7 @@ async def respond(
             "headers": [
                 JSON,
                 (b"content-length", b"%d" % len(body)),
-                (b"x-request-id", request_id.encode()),
+                (b"x-request-id", request_id),
                 *headers,
             ],
         }
@@ -38,16 +41,17 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond_error(send: Send, error: HeadraceError, request_id: str, *, queued: bool) -> None:
-    """Send an error. `queued`: the request is in Kafka, so that sending it again would run it twice."""
-    headers = retry_headers(error.kind.http_status, queued=queued)
-    await respond(send, error.kind.http_status, error.body(), request_id, headers)
+async def refuse(send: Send, error: HeadraceError) -> None:
+    """Answer a request that was not queued."""
+    headers = retry_headers(error.kind.http_status, queued=False)
+    await respond(send, error.kind.http_status, error.body(), new_request_id().encode(), headers)
 
 
 def retry_headers(status: int, *, queued: bool) -> Sequence[Header]:
     """What a client should know about sending the request again.
 
-    OpenAI's clients resend on 408, 409, 429 and 5xx; `x-should-retry` overrules that.
+    OpenAI's clients resend on 408, 409, 429 and 5xx; `x-should-retry` overrules that. `queued`: the request
+    is in Kafka, so that sending it again would run it twice.
     """
     if status < 500 and status not in _SDK_RETRIES:
         return ()
@@ -61,28 +65,31 @@ def new_request_id() -> str:
 
 def problem(error: HeadraceError) -> Response:
     """An error as a Starlette response."""
-    response = Response(error.body(), error.kind.http_status, media_type="application/json")
-    response.headers["x-request-id"] = new_request_id()
-    return response
+    headers = {"x-request-id": new_request_id()}
+    return Response(error.body(), error.kind.http_status, headers, media_type="application/json")
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals, in our shape."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    path = request.url.path
+    path = request.url.path[:_PATH_CHARS]
     if status == 405:
-        allowed = getattr(error, "headers", None) or {}
-        response = problem(
-            MethodNotAllowed(f"{request.method} is not allowed on {path}; use {allowed.get('Allow', 'POST')}")
-        )
-        response.headers.update(allowed)
+        allowed = (getattr(error, "headers", None) or {}).get("Allow", "GET")
+        response = problem(MethodNotAllowed(f"{request.method} is not allowed on {path}; use {allowed}"))
+        response.headers["allow"] = allowed
         return response
     if status == 404:
-        return problem(UnknownPath(f"There is nothing at {path}; see /v1/models, /v1/chat/completions"))
+        return problem(UnknownPath(f"There is nothing at {path}; there are {', '.join(_PATHS_IN_ERROR)}"))
     return problem(InternalError(str(error)))
 
 
+async def on_refusal(request: Request, error: Exception) -> Response:
+    """An error of the table."""
+    del request
+    return problem(error if isinstance(error, HeadraceError) else InternalError(str(error)))
+
+
 async def on_error(request: Request, error: Exception) -> Response:
-    """A fault of ours; Starlette logs it with its trace."""
-    del request, error
-    return problem(InternalError("The gateway failed on this request; nothing was queued"))
+    """A fault of ours; Starlette raises it again, and uvicorn logs it with its trace."""
+    del error
+    return problem(InternalError(f"The gateway failed on {request.url.path[:_PATH_CHARS]}"))

@@ -3,98 +3,32 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from headrace.contracts import headers as h
-from headrace.contracts import replies
 from headrace.contracts.errors import HeadraceError, InternalError, RequestExpired
 from headrace.core.ports import Reader, Record
-from headrace.core.reassembly import Reassembly
+from headrace.gateway.waiting import GONE, Waiting
 
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 1.0
-_SWEEP_S: Final = 0.25
+# Whoever leaves sooner saves nothing worth a watcher for every request.
+_TICK_S: Final = 0.25
 # A worker that sees the deadline says so itself; this is how long its word may take.
 _GRACE_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A final reply: HTTP status and exact body."""
-
-    http_status: int
-    value: bytes
-
-
-class Waiting:
-    """A caller who waits for one answer. `expires_s`: loop time."""
-
-    __slots__ = ("expires_s", "future", "request_id")
-
-    def __init__(self, request_id: str, expires_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.request_id = request_id
-        self.expires_s = expires_s
-        self.future: asyncio.Future[Answer] = loop.create_future()
-
-    def take(self, record: Record) -> None:
-        """A reply record with our id."""
-        if replies.final_state(record.headers) is not None and not self.future.done():
-            status = int(record.headers.get(h.HTTP_STATUS, b"200"))
-            self.future.set_result(Answer(status, record.value or b""))
-
-    def leave(self) -> None:
-        """The caller is gone."""
-        self.future.cancel()
-
-    def fail(self, error: HeadraceError) -> None:
-        """End the waiting."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class WaitingStream(Waiting):
-    """A caller who waits for a stream: chunks in `queue`, then the end in `future`."""
-
-    __slots__ = ("_stream", "queue")
-
-    def __init__(self, request_id: str, expires_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(request_id, expires_s, loop)
-        self._stream = Reassembly()
-        # Bounded by the answer's length, which the model's limits bound. None wakes the reader at the end.
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    def take(self, record: Record) -> None:
-        """A reply record with our id."""
-        if self.future.done():
-            return
-        step = self._stream.take(replies.read(record.headers), record.value or b"")
-        for value in step.values:
-            self.queue.put_nowait(value)
-        if step.broken is not None:
-            self.fail(InternalError(step.broken))
-        elif step.ended:
-            super().take(record)
-            self.queue.put_nowait(None)
-
-    def leave(self) -> None:
-        """The caller is gone."""
-        super().leave()
-        self.queue.put_nowait(None)
-
-    def fail(self, error: HeadraceError) -> None:
-        """End the waiting."""
-        super().fail(error)
-        self.queue.put_nowait(None)
-
-
 class Replies:
-    """All who wait at this gateway, by request id."""
+    """All who wait at this gateway, by request id.
 
-    def __init__(self, on_expired: Callable[[str], None]) -> None:
-        self._waiting: dict[str, Waiting] = {}
-        self._on_expired = on_expired
+    cancel: called with a request id and the reason, for a request that nobody waits for any more.
+    """
+
+    def __init__(self, keepalive_s: float, cancel: Callable[[str, str], None]) -> None:
+        self._waiting: dict[bytes, Waiting] = {}
+        self._keepalive_s = keepalive_s
+        self._cancel = cancel
         self.unknown = 0
 
     def __len__(self) -> int:
@@ -103,23 +37,45 @@ class Replies:
 
     def add(self, waiting: Waiting) -> None:
         """Someone begins to wait."""
-        self._waiting[waiting.request_id] = waiting
+        self._waiting[waiting.key] = waiting
 
     def remove(self, waiting: Waiting) -> None:
         """Someone waits no longer."""
-        self._waiting.pop(waiting.request_id, None)
+        self._waiting.pop(waiting.key, None)
+        if waiting.watcher is not None:
+            waiting.watcher.cancel()
 
     def deliver(self, record: Record) -> None:
         """Hand a reply to whoever waits for it. Others' replies are none of our business."""
-        request_id = record.headers.get(h.CAUSATION_ID, b"").decode(errors="replace")
-        waiting = self._waiting.get(request_id)
+        waiting = self._waiting.get(record.headers.get(h.CAUSATION_ID, b""))
         if waiting is None:
             self.unknown += 1
             return
         try:
             waiting.take(record)
-        except (HeadraceError, ValueError) as error:
-            _log.warning("reply at %s cannot be read: %s", record.place, error)
+        except Exception:  # noqa: BLE001  # one bad record must not keep all others from their answers
+            _log.exception("reply at %s cannot be read", record.place)
+            waiting.fail(InternalError("The answer that came cannot be read"))
+
+    def tick(self, now_s: float) -> None:
+        """Time passes: deadlines, signs of life, and a look at callers who wait for long."""
+        for waiting in list(self._waiting.values()):
+            if waiting.future.done():
+                continue
+            if waiting.expires_s + _GRACE_S < now_s:
+                waiting.fail(RequestExpired("No answer came before the deadline; the request was cancelled"))
+                self._cancel(waiting.request_id, "its deadline passed")
+                continue
+            waiting.tick(now_s, self._keepalive_s)
+            if waiting.watcher is None and waiting.gone is not None:
+                waiting.watcher = asyncio.create_task(self._watch(waiting))
+
+    def give_up(self, error: HeadraceError) -> None:
+        """Nobody gets an answer any more: this gateway ends."""
+        for waiting in list(self._waiting.values()):
+            if not waiting.future.done():
+                waiting.fail(error)
+                self._cancel(waiting.request_id, "its gateway stopped")
 
     async def follow(self, reader: Reader) -> None:
         """Deliver for ever."""
@@ -128,11 +84,15 @@ class Replies:
                 self.deliver(record)
 
     async def sweep(self) -> None:
-        """Expire for ever. One sweep instead of a timer per request."""
+        """Tick for ever: one clock for all, instead of timers for each."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_SWEEP_S)
-            now_s = loop.time()
-            for waiting in [w for w in self._waiting.values() if w.expires_s + _GRACE_S < now_s]:
-                waiting.fail(RequestExpired("No answer came before the deadline; the request was cancelled"))
-                self._on_expired(waiting.request_id)
+            await asyncio.sleep(_TICK_S)
+            self.tick(loop.time())
+
+    async def _watch(self, waiting: Waiting) -> None:
+        if waiting.gone is not None:
+            await waiting.gone()
+        if not waiting.future.done():
+            waiting.end(GONE)
+            self._cancel(waiting.request_id, "the caller left")

@@ -5,12 +5,15 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from headrace.contracts.errors import SetupError
 from headrace.settings import GatewaySettings
+
+_LAST_WORDS_S: Final = 2
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
@@ -51,11 +54,11 @@ async def serve(app: ASGIApp, opened: socket.socket, settings: GatewaySettings, 
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=False,
         proxy_headers=False,
         backlog=2048,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.drain_s),
+        # Longer than the drain, at whose end every caller still waiting gets an answer from us.
+        timeout_graceful_shutdown=int(settings.drain_s) + _LAST_WORDS_S,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[opened]))

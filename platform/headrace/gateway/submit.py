@@ -5,35 +5,27 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from typing import Final
 
-from headrace.contracts import ids, openai, requests
-from headrace.contracts.errors import HeadraceError, InvalidRequest, Unavailable
+from headrace.contracts import ids, openai
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, InvalidRequest, Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
 from headrace.contracts.ids import RequestId
 from headrace.contracts.openai import Body
-from headrace.contracts.requests import ReplyAddress, RequestHead
-from headrace.contracts.topics import Lane, Topics
+from headrace.contracts.topics import Lane
 from headrace.core import admission
 from headrace.core.ports import Outgoing, Publisher, Receipt
+from headrace.gateway.channel import Channel, Identity
 from headrace.gateway.directory import Directory
-from headrace.gateway.replies import Replies, Waiting, WaitingStream
+from headrace.gateway.replies import Replies
+from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
 
 _log = logging.getLogger(__name__)
 
 _ENTROPY_BLOCK: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this gateway is. `key` signs request ids."""
-
-    source: str
-    key: bytes
-    reply: ReplyAddress
-    topics: Topics
+_LAST_CANCELS_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +36,6 @@ class Checked:
     path: str
     body: Body
     value: bytes
-
-    @property
-    def lane(self) -> Lane:
-        """Where it is queued."""
-        return admission.lane(self.body)
 
 
 class Submitter:
@@ -61,10 +48,10 @@ class Submitter:
         self._identity = identity
         self._directory = directory
         self._publisher = publisher
+        self._channels: dict[tuple[str, Lane, str], Channel] = {}
         self._entropy = _Entropy()
-        self._round = count()
         self._cancelling: set[asyncio.Task[None]] = set()
-        self.replies = Replies(self.cancel)
+        self.replies = Replies(settings.keepalive_s, self.cancel)
         self._loop = asyncio.get_running_loop()
 
     def check(self, path: str, value: bytes) -> Checked:
@@ -89,24 +76,21 @@ class Submitter:
 
         Raises:
             Unavailable: Kafka did not take the record; nothing is queued.
+            BodyTooLarge: Kafka takes no record of this size.
         """
-        model, lane = checked.model, checked.lane
-        partition = next(self._round) % model.partitions
+        channel = self._channel(checked)
+        partition = channel.next_partition()
         now_s = time.time()
-        what = RequestId(int(now_s * 1000), ids.model_tag(model.slug), lane, partition)
+        what = RequestId(int(now_s * 1000), channel.model_tag, channel.lane, partition)
         request_id = ids.mint(self._identity.key, what, self._entropy.take(ids.RANDOM_BYTES))
-        wait_s = min(self._settings.reply_timeout_s, model.manifest.limits.deadline_s)
-        kind = WaitingStream if checked.body.stream else Waiting
-        waiting = kind(request_id, self._loop.time() + wait_s, self._loop)
-        head = RequestHead(
-            id=request_id,
-            source=self._identity.source,
-            path=checked.path,
-            reply=self._identity.reply,
-            expires_at_s=now_s + wait_s,
-        )
-        topic = self._identity.topics.requests(model.slug, lane)
-        record = Outgoing(topic, checked.value, None, requests.write(head), partition)
+        wait_s = min(self._settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)
+        until_s = self._loop.time() + wait_s
+        if checked.body.stream:
+            usage = checked.body.wants_usage_chunk
+            waiting: Waiting = WaitingStream(request_id, until_s, self._loop, usage=usage)
+        else:
+            waiting = Waiting(request_id, until_s, self._loop)
+        record = channel.record(waiting.key, checked.value, partition, now_s + wait_s)
         # Before it is sent: the answer may be faster than our next step.
         self.replies.add(waiting)
         try:
@@ -114,29 +98,53 @@ class Submitter:
         except BaseException:
             self.replies.remove(waiting)
             raise
-        receipt.add_done_callback(lambda done: _confirmed(waiting, done))
+        receipt.add_done_callback(partial(self._confirmed, waiting))
         return waiting
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str, reason: str) -> None:
         """Tell the workers to stop; best effort, in the background."""
-        task = asyncio.create_task(self._cancel(request_id))
+        task = asyncio.create_task(self._cancel(request_id, reason))
         self._cancelling.add(task)
         task.add_done_callback(self._cancelling.discard)
 
-    async def _cancel(self, request_id: str) -> None:
-        event = Cancel(request_id=request_id, reason="the caller left", sent_at_s=time.time())
+    async def stop(self) -> None:
+        """Fail whoever still waits, and see the cancels off, if Kafka takes them soon."""
+        self.give_up()
+        if self._cancelling:
+            await asyncio.wait(self._cancelling, timeout=_LAST_CANCELS_S)
+
+    def give_up(self) -> None:
+        """Fail whoever still waits."""
+        error = InternalError("The gateway stopped before the answer came; the request was cancelled")
+        self.replies.give_up(error)
+
+    def _channel(self, checked: Checked) -> Channel:
+        lane = admission.lane(checked.body)
+        key = checked.model.name, lane, checked.path
+        channel = self._channels.get(key)
+        if channel is None or channel.deployed is not checked.model:
+            channel = Channel(self._identity, checked.model, lane, checked.path)
+            self._channels[key] = channel
+        return channel
+
+    def _confirmed(self, waiting: Waiting, receipt: Receipt) -> None:
+        error = receipt.exception()
+        if error is None or waiting.future.done():
+            return
+        if not isinstance(error, HeadraceError):
+            error = Unavailable(f"Kafka did not confirm the request: {error!r}")
+        waiting.fail(error, queued=False)
+        if not isinstance(error, BodyTooLarge):
+            # It may be written all the same; the caller is told to ask again, so this one must not run.
+            self.cancel(waiting.request_id, "Kafka did not confirm it")
+
+    async def _cancel(self, request_id: str, reason: str) -> None:
+        event = Cancel(request_id=request_id, reason=reason, sent_at_s=time.time())
+        record = Outgoing(self._identity.topics.control, event.encode(), request_id.encode())
         try:
-            await self._publisher.send(
-                Outgoing(self._identity.topics.control, event.encode(), request_id.encode())
-            )
+            await (await self._publisher.send(record))
         except HeadraceError as error:
             _log.warning("cancel of %s not sent: %s", request_id, error)
-
-
-def _confirmed(waiting: Waiting, done: Receipt) -> None:
-    error = done.exception()
-    if error is not None:
-        waiting.fail(error if isinstance(error, HeadraceError) else Unavailable(f"Kafka: {error!r}"))
 
 
 class _Entropy:

@@ -1,0 +1,50 @@
+"""One lane of a model, as a gateway writes to it: what all its requests share is made once."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+
+from headrace.contracts import headers as h
+from headrace.contracts import ids, requests
+from headrace.contracts.events import ModelDeployed
+from headrace.contracts.requests import ReplyAddress, RequestHead
+from headrace.contracts.topics import Lane, Topics
+from headrace.core.ports import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this gateway is. `key` signs request ids."""
+
+    source: str
+    key: bytes
+    reply: ReplyAddress
+    topics: Topics
+
+
+class Channel:
+    """Makes the records of one model, lane and path."""
+
+    def __init__(self, identity: Identity, deployed: ModelDeployed, lane: Lane, path: str) -> None:
+        self.deployed = deployed
+        self.lane = lane
+        self.model_tag = ids.model_tag(deployed.slug)
+        self._topic = identity.topics.requests(deployed.slug, lane)
+        self._partitions = _round(deployed.partitions)
+        head = RequestHead(id="", source=identity.source, path=path, reply=identity.reply)
+        self._headers = [header for header in requests.write(head) if header[0] != h.ID]
+
+    def next_partition(self) -> int:
+        """Partitions in turn: even within one gateway, and started anywhere, so even among several."""
+        return next(self._partitions)
+
+    def record(self, request_id: bytes, value: bytes, partition: int, expires_at_s: float) -> Outgoing:
+        """The record of one request."""
+        headers = [(h.ID, request_id), requests.expiry(expires_at_s), *self._headers]
+        return Outgoing(self._topic, value, None, headers, partition)
+
+
+def _round(partitions: int) -> Iterator[int]:
+    start = random.randrange(partitions)  # noqa: S311  # spreading, not secrecy
+    return cycle([*range(start, partitions), *range(start)])
