@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -86,6 +87,8 @@ async def _until_told(options: argparse.Namespace) -> bool:
 def main() -> int:
     """Exit code 0, 1 when an answer was wrong, lost or repeated, 2 when nothing could be measured."""
     options = _options()
+    # A topic just made has no leader for a moment: aiokafka calls that an error, and tries again.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return 0 if uvloop.run(_until_told(options)) else 1
     except StackError as error:
