@@ -1,0 +1,59 @@
+"""From record to job or refusal."""
+
+import time
+
+import pytest
+from tests.unit.worker.conftest import body, record
+
+from headrace.contracts.requests import COMPLETIONS, RequestHead
+from headrace.worker.intake import Job, Refusal, read
+
+
+def test_a_plain_body_without_any_header_is_a_request(deployed):
+    job = read(record(), deployed, time.time())
+    assert isinstance(job, Job)
+    assert job.head.id == "headrace.requests.echo.default-0-0"
+    assert job.call.path == "/v1/chat/completions"
+    assert job.expires_at_s == pytest.approx(time.time() + 60, abs=1)
+
+
+def test_the_callers_deadline_wins_when_it_is_earlier(deployed):
+    soon = RequestHead(id="a", source="/t", expires_at_s=time.time() + 5)
+    assert read(record(head=soon), deployed, time.time()).expires_at_s == pytest.approx(soon.expires_at_s)
+    late = RequestHead(id="a", source="/t", expires_at_s=time.time() + 999)
+    assert read(record(head=late), deployed, time.time()).expires_at_s < late.expires_at_s
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "dead_letter"),
+    [
+        (record(b"not json"), "malformed_body", True),
+        (record(b""), "malformed_body", True),
+        (record(b"[]"), "malformed_body", True),
+        (record(b'{"messages": []}'), "invalid_request", False),
+        (record(body(max_tokens=101)), "invalid_request", False),
+        (record(body("x" * 3000)), "body_too_large", False),
+        (record(age_s=61), "request_expired", False),
+        (record(headers={"ce_apipath": b"/v1/nonsense"}), "invalid_request", True),
+        (record(headers={"ce_expirytime": b"tomorrow"}), "invalid_request", True),
+        (record(headers={"ce_id": b"\xff"}), "invalid_request", True),
+    ],
+)
+def test_refusals(deployed, made, code, dead_letter):
+    refusal = read(made, deployed, time.time())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.error.code, refusal.dead_letter) == (code, dead_letter)
+
+
+def test_a_path_that_the_model_does_not_serve(deployed):
+    manifest = deployed.manifest.model_copy(update={"serves": ("/v1/chat/completions",)})
+    chat_only = deployed.model_copy(update={"manifest": manifest})
+    head = RequestHead(id="a", source="/t", path=COMPLETIONS)
+    assert read(record(b'{"prompt": "x"}', head=head), chat_only, time.time()).error.code == "path_not_found"
+
+
+def test_a_broken_header_does_not_hide_where_to_answer(deployed):
+    made = record(headers={"ce_attempt": b"x", "reply_to": b"replies.here", "correlation_id": b"7"})
+    refusal = read(made, deployed, time.time())
+    assert refusal.head.reply.topic == "replies.here"
+    assert refusal.head.correlation == (("correlation_id", b"7"),)
