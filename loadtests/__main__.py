@@ -76,11 +76,16 @@ async def _target(stack: AsyncExitStack, options: argparse.Namespace) -> Target:
 
 
 async def _until_told(options: argparse.Namespace) -> bool:
-    """Measure; SIGTERM ends it as Ctrl-C does, with everything stopped."""
-    task = asyncio.ensure_future(_measure(options))
+    """Measure; SIGTERM and Ctrl-C end it with everything stopped, which a second one does not cut short."""
+    task = asyncio.create_task(_measure(options))
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not task.cancelling():
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, stop)
     return await task
 
 

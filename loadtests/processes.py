@@ -9,7 +9,8 @@ from typing import Final, Self
 import psutil
 
 ROOT: Final = Path(__file__).parents[1]
-_STOP_S: Final = 30.0
+_STOP_S: Final = 90.0
+"""Longer than a stack takes to drain: its supervisor, killed, would leave its children behind."""
 
 
 class Child:
@@ -42,7 +43,7 @@ class Child:
         return self._process.returncode
 
     async def stop(self) -> None:
-        """Terminate it and wait; kill it when it does not end within 30 s."""
+        """Terminate it and wait; kill it when it does not end by itself."""
         if self.exit_code is not None:
             return
         self._process.terminate()
