@@ -1,10 +1,15 @@
 """Functions on this machine: looked up by version, fetched once."""
 
+import re
 from pathlib import Path
+from typing import Final
 
+from headrace.contracts.errors import SetupError
 from headrace.registry.function import Package, unpack
 from headrace.registry.s3 import Bucket, split_url
 from headrace.settings import Settings
+
+_VERSION: Final = re.compile(r"[0-9a-f]{12}")
 
 
 def package_key(version: str) -> str:
@@ -21,7 +26,7 @@ class FunctionCache:
 
     def put(self, package: Package) -> Path:
         """Unpack a package that is at hand; returns its folder."""
-        folder = self._root / package.version
+        folder = self._folder(package.version)
         if not folder.is_dir():
             unpack(package.data, package.version, folder)
         return folder
@@ -32,9 +37,14 @@ class FunctionCache:
         Raises:
             SetupError: it cannot be had, or what came is not this version.
         """
-        folder = self._root / version
+        folder = self._folder(version)
         if folder.is_dir():
             return folder
         bucket, key = split_url(url)
         unpack(await Bucket(self._settings.s3, bucket).get(key), version, folder)
         return folder
+
+    def _folder(self, version: str) -> Path:
+        if not _VERSION.fullmatch(version):
+            raise SetupError(f"{version!r} is not a version of a function")
+        return self._root / version

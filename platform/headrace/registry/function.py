@@ -9,14 +9,16 @@ import io
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import yaml
-
 from headrace.contracts.errors import SetupError
-from headrace.contracts.manifest import FILE_NAME, Manifest, parse
+from headrace.contracts.manifest import FILE_NAME, Manifest
+from headrace.registry.manifest_file import read_manifest
+
+__all__ = ["MAX_PACKAGE_BYTES", "Package", "pack", "read_manifest", "unpack"]
 
 MAX_PACKAGE_BYTES: Final = 64 * 2**20
 """Models are named by source, not packed; what is left is code and small data."""
@@ -32,24 +34,6 @@ class Package:
     manifest: Manifest
     version: str
     data: bytes
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read `function.yaml` of a function's folder (or the file itself).
-
-    Raises:
-        SetupError: there is none, or it is wrong; names file, line and field.
-    """
-    path = folder if folder.name == FILE_NAME else folder / FILE_NAME
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise SetupError(f"{folder} is not a function: it has no {FILE_NAME}") from None
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path} is not YAML: {error}") from None
-    return parse(document, where=str(path))
 
 
 def pack(folder: Path) -> Package:
@@ -106,6 +90,8 @@ def _files(root: Path) -> list[Path]:
             raise SetupError(f"{path} is a link; a function's folder holds plain files only")
         if path.is_file():
             found.append(path)
+        elif not path.is_dir():
+            raise SetupError(f"{path} is not a plain file, which is all that a function's folder holds")
     return found
 
 
@@ -132,9 +118,13 @@ def _unzip(data: bytes) -> dict[str, bytes]:
             if sum(info.file_size for info in infos) > MAX_PACKAGE_BYTES:
                 raise SetupError(f"The package unpacks to more than {MAX_PACKAGE_BYTES} bytes")
             for info in infos:
-                name = PurePosixPath(info.filename)
-                if name.is_absolute() or ".." in name.parts or "\\" in info.filename:
-                    raise SetupError(f"The package names a file outside of its folder: {info.filename}")
+                _check_name(info.filename)
             return {info.filename: archive.read(info) for info in infos if not info.is_dir()}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise SetupError(f"The package is damaged: {error}") from None
+
+
+def _check_name(text: str) -> None:
+    name = PurePosixPath(text)
+    if not name.parts or name.is_absolute() or ".." in name.parts or "\\" in text:
+        raise SetupError(f"The package names a file outside of its folder: {text!r}")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from headrace.contracts.errors import SetupError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 _CHUNK_BYTES: Final = 1 << 20
+_DEFAULT_REGION: Final = "us-east-1"
+_TAKEN: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 
 
@@ -44,11 +46,11 @@ class Bucket:
             except client.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] not in _ABSENT:
                     raise
-                await client.create_bucket(Bucket=self.name)
+                await self._create(client)
 
     async def exists(self, key: str) -> bool:
         """Whether there is such an object."""
-        async with self._client() as client:
+        async with self._client(key) as client:
             try:
                 await client.head_object(Bucket=self.name, Key=key)
             except client.exceptions.ClientError as error:
@@ -59,25 +61,39 @@ class Bucket:
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object."""
-        async with self._client() as client:
+        async with self._client(key) as client:
             await client.put_object(Bucket=self.name, Key=key, Body=data)
 
     async def get(self, key: str) -> bytes:
         """Read an object into memory."""
-        async with self._client() as client:
+        async with self._client(key) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             return await answer["Body"].read()
 
     async def download(self, key: str, path: Path) -> None:
         """Read an object into a file, a piece at a time."""
-        async with self._client() as client:
+        async with self._client(key) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             with path.open("wb") as file:
                 async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
                     file.write(piece)
 
+    async def _create(self, client: "S3Client") -> None:
+        region = self._settings.region
+        try:
+            if region == _DEFAULT_REGION:  # which may not be named
+                await client.create_bucket(Bucket=self.name)
+            else:
+                # The literal types list today's regions; the setting is any string.
+                where: Any = {"LocationConstraint": region}
+                await client.create_bucket(Bucket=self.name, CreateBucketConfiguration=where)
+        except client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in _TAKEN:
+                raise
+            await client.head_bucket(Bucket=self.name)  # another deploy was faster, or it is not ours
+
     @asynccontextmanager
-    async def _client(self) -> AsyncIterator["S3Client"]:
+    async def _client(self, key: str = "") -> AsyncIterator["S3Client"]:
         try:
             import aioboto3  # noqa: PLC0415  # 30 MB that only deploys and downloads need
             from aiobotocore.config import AioConfig  # noqa: PLC0415
@@ -86,8 +102,12 @@ class Bucket:
             raise SetupError("S3 needs aioboto3: install it with pip install 'headrace[s3]'") from None
         settings = self._settings
         secret = settings.secret_access_key
-        # Path style: embedded servers have no DNS name per bucket. Few tries: a wrong endpoint is told soon.
-        config = AioConfig(s3={"addressing_style": "path"}, retries={"max_attempts": 3}, connect_timeout=5)
+        config = AioConfig(
+            s3={"addressing_style": "path"},  # embedded servers have no DNS name per bucket
+            retries={"max_attempts": 3},  # a wrong endpoint is told soon
+            connect_timeout=5,
+            proxies={} if _is_on_this_machine(settings.endpoint_url) else None,
+        )
         opened = aioboto3.Session().client(
             "s3",
             endpoint_url=settings.endpoint_url,
@@ -102,8 +122,11 @@ class Bucket:
                 yield client
         except ClientError as error:
             told = error.response["Error"]
-            raise SetupError(
-                f"S3 at {where}, bucket {self.name}: {told.get('Code')}: {told.get('Message')}"
-            ) from None
+            url = f"s3://{self.name}/{key}"
+            raise SetupError(f"S3 at {where}: {url}: {told.get('Code')}: {told.get('Message')}") from None
         except BotoCoreError as error:
             raise SetupError(f"S3 at {where} cannot be used: {error}") from None
+
+
+def _is_on_this_machine(url: str | None) -> bool:
+    return url is not None and urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}

@@ -1,22 +1,23 @@
 """From a manifest's `model: {source: …}` to a path on this machine.
 
-`file:` and `package:` are found in place. `s3:` and `hf:` are downloaded once into the cache.
+`file:` and `package:` are found in place. `s3:` and `hf:` are downloaded once into the cache: what lies there
+is never looked at again, so a new model needs a new key or revision.
 """
 
 import asyncio
 import hashlib
-import re
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.manifest import ModelSource
+from headrace.registry.hub import fetch_from_hub, parse_hub
 from headrace.registry.s3 import Bucket, split_url
 from headrace.settings import Settings
-
-_HUB: Final = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<file>[^@]+))?")
 
 
 async def resolve(model: ModelSource, folder: Path, settings: Settings) -> Path:
@@ -32,81 +33,60 @@ async def resolve(model: ModelSource, folder: Path, settings: Settings) -> Path:
     """
     scheme, _, rest = model.source.partition(":")
     cache = settings.cache_dir.expanduser() / "models"
-    if scheme == "file":
-        path = folder / rest
-    elif scheme == "package":
-        path = _in_package(rest)
-    elif scheme == "s3":
-        path = await _from_s3(model.source, cache, settings)
+    if scheme == "s3":
+        return await _from_s3(model, cache, settings)
+    if scheme == "hf":
+        path = await asyncio.to_thread(fetch_from_hub, parse_hub(rest), cache / "hf")
     else:
-        path = await asyncio.to_thread(_from_hub, parse_hub(rest), cache)
-    if not path.exists():
-        raise SetupError(f"Model source {model.source}: {path} does not exist")
-    if model.sha256 is not None:
-        await asyncio.to_thread(_check, path, model)
+        path = _in_package(rest) if scheme == "package" else folder / rest
+    if not path.exists() or not os.access(path, os.R_OK):
+        raise SetupError(f"Model source {model.source}: {path} does not exist or cannot be read")
+    await asyncio.to_thread(_check, path, model)
     return path
-
-
-@dataclass(frozen=True, slots=True)
-class HubName:
-    """`ORG/NAME[@REVISION][/FILE]`; without a file, the whole repository."""
-
-    repo: str
-    revision: str | None
-    file: str | None
-
-
-def parse_hub(text: str) -> HubName:
-    """Read what stands behind `hf:`.
-
-    Raises:
-        SetupError: it is not of the form.
-    """
-    match = _HUB.fullmatch(text)
-    if match is None:
-        raise SetupError(f"Model source hf:{text} is not of the form hf:ORG/NAME[@REVISION][/FILE]")
-    return HubName(match["repo"], match["revision"], match["file"])
 
 
 def _in_package(rest: str) -> Path:
     module, _, resource = rest.partition("/")
-    if not resource:
+    if not resource or ".." in PurePosixPath(resource).parts:
         raise SetupError(f"Model source package:{rest} is not of the form package:MODULE/RESOURCE")
-    # find_spec does not run the package: only its files are wanted.
+    # find_spec does not run a top-level package: only its files are wanted.
     spec = find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise SetupError(f"Model source package:{rest}: no Python package {module} is installed here")
     return Path(spec.submodule_search_locations[0]) / resource
 
 
-async def _from_s3(url: str, cache: Path, settings: Settings) -> Path:
-    bucket, key = split_url(url)
+async def _from_s3(model: ModelSource, cache: Path, settings: Settings) -> Path:
+    bucket, key = split_url(model.source)
+    if ".." in PurePosixPath(key).parts:
+        raise SetupError(f"Model source {model.source}: '..' in a key cannot be cached")
     path = cache / "s3" / bucket / key
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    await Bucket(settings.s3, bucket).download(key, partial)
-    partial.rename(path)  # whole or not at all
+    with _partial(path) as partial:
+        await Bucket(settings.s3, bucket).download(key, partial)
+        await asyncio.to_thread(_check, partial, model)
     return path
 
 
-def _from_hub(name: HubName, cache: Path) -> Path:
+@contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """A file to write that becomes `path` in the end: whole and checked, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Its own name, because workers on one machine may download at the same time.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}-", dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
     try:
-        from huggingface_hub import hf_hub_download, snapshot_download  # noqa: PLC0415
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise SetupError("A model from the hub needs: pip install 'headrace[hf]'") from None
-    hub = cache / "hf"
-    try:
-        if name.file is None:
-            return Path(snapshot_download(name.repo, revision=name.revision, cache_dir=hub))
-        return Path(hf_hub_download(name.repo, name.file, revision=name.revision, cache_dir=hub))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise SetupError(f"The hub did not give {name.repo}: {error}") from None
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _check(path: Path, model: ModelSource) -> None:
+    if model.sha256 is None:
+        return
     if not path.is_file():
         raise SetupError(f"Model source {model.source} is a folder; sha256 is for one file")
     with path.open("rb") as file:
