@@ -47,7 +47,7 @@ def up(
     for path in functions or ():
         read_manifest(path)  # a wrong manifest is told before anything starts
     if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
+        _clear(ready_file)
     logging.basicConfig(level="WARNING", format="%(message)s", stream=sys.stderr)
     settings = StackSettings(data_dir, functions or (), http_port, kafka_port, s3_port, ready_file)
     started_s = time.monotonic()
@@ -74,6 +74,15 @@ def up(
         await stack.run(stop)
 
     asyncio.run(run())
+
+
+def _clear(ready_file: Path) -> None:
+    try:
+        ready_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise SetupError(f"--ready-file {ready_file} cannot be written: {error.strerror}") from None
+    if not ready_file.absolute().parent.is_dir():
+        raise SetupError(f"--ready-file {ready_file} cannot be written: its folder does not exist")
 
 
 def down(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

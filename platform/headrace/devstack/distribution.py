@@ -63,7 +63,7 @@ class Distribution:
             return
         if find_spec("jgo") is None:
             raise SetupError("The embedded Kafka needs jgo: pip install 'headrace[local]'")
-        say(f"fetching Apache Kafka {KAFKA_VERSION} (about 80 MB, once)")
+        say(f"fetching Apache Kafka {KAFKA_VERSION} (about 45 MB, once)")
         command = [sys.executable, "-m", "headrace.devstack.distribution", str(self.cache)]
         await run(Service("fetch", command, {}), say)
         if not self.is_whole:

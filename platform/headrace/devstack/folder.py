@@ -30,6 +30,11 @@ class DataFolder:
         """What the running stack says about itself."""
         return self.path / "run" / "stack.json"
 
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.path / "headrace.db"
+
     def log_file(self, name: str) -> Path:
         """A process's log."""
         return self.path / "logs" / f"{name}.log"
@@ -74,6 +79,17 @@ class DataFolder:
         except (OSError, ValueError):
             return None
         return state
+
+    def is_migrated(self, migrations: Path) -> bool:
+        """Whether `note_migrated` was called for these migrations. Asking the database takes two seconds."""
+        try:
+            return (self.path / "run" / "migrations").read_text() == _names(migrations)
+        except OSError:
+            return False
+
+    def note_migrated(self, migrations: Path) -> None:
+        """Remember that this folder's database is up to date."""
+        write_private(self.path / "run" / "migrations", _names(migrations))
 
     def _open(self) -> None:
         self._check_ours()
@@ -125,6 +141,10 @@ class DataFolder:
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
+
+
+def _names(folder: Path) -> str:
+    return "\n".join(sorted(path.name for path in folder.glob("*.py")))
 
 
 def write_private(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from headrace.contracts.errors import SetupError
 from headrace.devstack.folder import write_private
-from headrace.devstack.ports import HOST, free
+from headrace.devstack.ports import HOST
 from headrace.devstack.processes import Service
 
 # -preStopSeconds: ten by default. Telemetry off. Slower heartbeats: an idle stack should be idle.
@@ -29,7 +29,7 @@ _FLAGS: Final = (
     "-volume.max=0",
     "-volume.preStopSeconds=0",
 )
-_INNER_PORTS: Final = (
+INNER_PORTS: Final = (
     "-master.port",
     "-master.port.grpc",
     "-volume.port",
@@ -38,6 +38,7 @@ _INNER_PORTS: Final = (
     "-filer.port.grpc",
     "-s3.port.grpc",
 )
+"""Options that take a port each, which nobody but `weed` itself uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ class Credentials:
 class ObjectStore:
     """One server, with its data under `folder`."""
 
-    def __init__(self, folder: Path, port: int, credentials: Credentials) -> None:
+    def __init__(self, folder: Path, port: int, inner_ports: Sequence[int], credentials: Credentials) -> None:
         self._folder = folder
         self._credentials = credentials
+        self._inner_ports = inner_ports
         self.port = port
 
     @property
@@ -78,13 +80,10 @@ class ObjectStore:
         write_private(users, json.dumps(_users(self._credentials)))
         command = [weed, "-logtostderr=true", "server", f"-ip={HOST}", f"-ip.bind={HOST}", *_FLAGS]
         command += [f"-dir={self._folder / 'data'}", f"-master.dir={master}", f"-s3.config={users}"]
-        command += [f"-s3.port={self.port}", *_inner_ports()]
+        command.append(f"-s3.port={self.port}")
+        command += [f"{name}={port}" for name, port in zip(INNER_PORTS, self._inner_ports, strict=True)]
         # It waits for its own connections to close, which they never do; all it writes is on disk by then.
         return Service("s3", command, {}, stop_s=1.0)
-
-
-def _inner_ports() -> Sequence[str]:
-    return [f"{name}={port}" for name, port in zip(_INNER_PORTS, free(len(_INNER_PORTS)), strict=True)]
 
 
 def _users(credentials: Credentials) -> dict[str, object]:

@@ -147,7 +147,8 @@ def last_words(log: Path) -> str:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").splitlines()
         for line in reversed(lines):
-            if line.strip():
+            # Below a Java exception stand the calls that led to it.
+            if line.strip() and not line.startswith("\t"):
                 return line.strip()[:400]
     return "it said nothing"
 

@@ -56,6 +56,8 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        if not self.fault.cancel():
+            self.fault.exception()  # it has been told, or no longer matters
         rank = {name: index for index, name in enumerate(order, 1)}
         for name in sorted(self._children, key=lambda name: rank.get(name, 0)):
             await self._children[name].stop()
@@ -72,6 +74,12 @@ class Supervisor:
         return child
 
     async def _keep(self, child: Child) -> None:
+        try:
+            await self._keep_running(child)
+        except OSError as error:
+            self._give_up(f"{child.service.name} cannot be started again: {error.strerror or error}")
+
+    async def _keep_running(self, child: Child) -> None:
         quick_deaths = 0
         loop = asyncio.get_running_loop()
         while True:
