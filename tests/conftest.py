@@ -6,5 +6,5 @@ pytest_plugins = ["tests.stack"]
 
 
 def pytest_configure() -> None:
-    """Say that the main thread has no event loop; else pytest-asyncio makes one on Python 3.11 and leaks it."""
+    """Say that there is no event loop yet; else pytest-asyncio makes one on Python 3.11 and leaks it."""
     asyncio.set_event_loop(None)
