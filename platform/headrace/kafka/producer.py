@@ -50,14 +50,14 @@ class Producer:
         self._watchdog = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Send what is waiting, at most for the send timeout, and close."""
+        """Send what is waiting, if that is soon done, and close. Who cares has awaited the receipts."""
         if self._watchdog is not None:
             self._watchdog.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watchdog
         if self._raw is not None:
             raw, self._raw = self._raw, None
-            await _close(raw, timeout_s=self._settings.send_timeout_s)
+            await _close(raw)
         self._fail_all("the producer was stopped")
 
     async def send(self, record: Outgoing) -> asyncio.Future[Place]:

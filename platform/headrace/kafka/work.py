@@ -64,6 +64,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         # Closed from the moment partitions are taken away until trackers exist for the new ones: aiokafka
         # hands out records while the assignment callback still runs.
         self._assigned = asyncio.Event()
+        self.joined = asyncio.Event()
         self._held_since_s: float | None = None
         self._paused = False
         self._committer: asyncio.Task[None] | None = None
@@ -85,7 +86,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return int(coordinator.generation) if coordinator is not None else -1
 
     async def start(self) -> None:
-        """Join the group; returns with partitions assigned."""
+        """Begin to join the group; `joined` is set with the first assignment."""
         self._raw = await start_patiently(self._build, close, self._settings.kafka)
         self._raw.subscribe(self._work.lanes, listener=self)
         self._committer = asyncio.create_task(self._commit_regularly())
@@ -109,13 +110,15 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             except TimeoutError:
                 return []
         self._release()
+        started: list[Record] = []
         try:
-            return await self._take(max_records, timeout_s)
+            await self._take(started, max_records, timeout_s)
         except KafkaError as error:
             if not error.retriable:
                 raise
+            # What was registered before the error is in flight and must be run.
             await asyncio.sleep(min(timeout_s, 0.1))
-            return []
+        return started
 
     def complete(self, place: Place) -> None:
         """The request's fate is durable."""
@@ -180,6 +183,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._raw.pause(*assigned)
         _log.info("generation %d: partitions %s", self._generation, sorted({tp.partition for tp in assigned}))
         self._assigned.set()
+        self.joined.set()
 
     async def _commits(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Commit | None]:
         if not partitions:
@@ -188,37 +192,44 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         found = await self._raw._coordinator.fetch_committed_offsets(partitions)
         return {tp: _as_commit(found.get(tp)) for tp in partitions}
 
-    async def _take(self, max_records: int, timeout_s: float) -> list[Record]:
-        started: list[Record] = []
+    async def _take(self, started: list[Record], max_records: int, timeout_s: float) -> None:
         for topic in self._work.lanes:
             if (free := max_records - len(started)) <= 0:
-                break
+                return
             if partitions := self._open(topic):
-                started += self._register(await self._raw.getmany(*partitions, max_records=free))
+                started += await self._poll(partitions, free, 0.0)
         if started:
-            return started
+            return
         partitions = [tp for topic in self._work.lanes for tp in self._open(topic)]
-        if not partitions:
+        if partitions:
+            started += await self._poll(partitions, max_records, timeout_s)
+        else:
             await asyncio.sleep(timeout_s)
-            return []
+
+    async def _poll(
+        self, partitions: Sequence[TopicPartition], max_records: int, timeout_s: float
+    ) -> list[Record]:
+        """Those polled that are ours, and neither running nor done; from now on they run."""
+        before = self._trackers
         polled = await self._raw.getmany(
             *partitions, timeout_ms=int(timeout_s * 1000), max_records=max_records
         )
         await self._assigned.wait()
-        return self._register(polled)
+        started: list[Record] = []
+        for tp, batch in polled.items():
+            tracker = self._trackers.get(tp)
+            if tracker is None:
+                continue  # lost: its new owner reads it
+            if tracker is not before[tp]:
+                # Lost and come back while we polled: the tracker must see everything from its commit on.
+                self._raw.seek(tp, tracker.next_unseen)
+                continue
+            started += [record(raw) for raw in batch if tracker.start(raw.offset)]
+        return started
 
     def _open(self, topic: str) -> list[TopicPartition]:
         """The topic's partitions whose oldest unfinished request is not too far behind."""
         return [tp for tp, tracker in self._trackers.items() if tp.topic == topic and tracker.span < MAX_SPAN]
-
-    def _register(self, polled: dict[TopicPartition, list[Any]]) -> list[Record]:
-        """Those that are ours, and neither running nor done."""
-        started: list[Record] = []
-        for tp, batch in polled.items():
-            tracker = self._trackers.get(tp)
-            if tracker is not None:
-                started += [record(raw) for raw in batch if tracker.start(raw.offset)]
-        return started
 
     def _release(self) -> None:
         self._held_since_s = None

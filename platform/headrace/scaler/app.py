@@ -5,6 +5,7 @@ import logging
 import time
 from contextlib import AsyncExitStack
 
+from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import WorkerState
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Start, Worker, decide
@@ -57,6 +58,7 @@ class Scaler:
             self.processes.changed.clear()
             await self.bury()
             await self._act()
+            await self._forget()
             try:
                 async with asyncio.timeout(self._settings.scaler.tick_s):
                     await self.processes.changed.wait()
@@ -94,6 +96,14 @@ class Scaler:
                 await self._take_off(ended.child.id)
         except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
             _log.warning("obituary of %s not sent: %r", ended.child.id, error)
+
+    async def _forget(self) -> None:
+        """Names of the long dead come off the list, whoever started them."""
+        for name in self.fleet.stale(self.processes.children, time.time()):
+            try:
+                await self._take_off(name)
+            except HeadraceError as error:
+                _log.warning("%s stays on the list: %s", name, error)
 
     async def _take_off(self, worker_id: str) -> None:
         """Remove a name from `workers`."""

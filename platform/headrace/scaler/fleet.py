@@ -1,17 +1,22 @@
 """What the scaler knows: deployed models, what workers say of themselves, who failed. No IO."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from headrace.contracts.errors import HeadraceError
-from headrace.contracts.events import ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Record
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
 
 _log = logging.getLogger(__name__)
 
-_STABLE_S = 10.0
+_STABLE_S: Final = 10.0
+"""A worker that has been ready for so long clears its model's failures."""
+
+_STALE_S: Final = 60.0
+"""Thirty beats without a word: whoever it was is gone, and its name comes off the compacted topic."""
 
 
 class Fleet:
@@ -22,6 +27,7 @@ class Fleet:
         self.models: dict[str, ModelDeployed] = {}
         self.heartbeats: dict[str, WorkerHeartbeat] = {}
         self._failures: dict[str, Failures] = {}
+        self._seen_s: dict[str, float] = {}
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was read."""
@@ -61,6 +67,16 @@ class Fleet:
             return Phase.STARTING
         return Phase.READY if heartbeat.state is WorkerState.READY else Phase.DRAINING
 
+    def stale(self, living: Collection[str], now_s: float) -> list[str]:
+        """Names on `workers` that nobody answers for any more; asked for once each."""
+        old = [
+            name for name, seen_s in self._seen_s.items() if now_s - seen_s > _STALE_S and name not in living
+        ]
+        for name in old:
+            del self._seen_s[name]
+            self.heartbeats.pop(name, None)
+        return old
+
     def _update_model(self, name: str, value: bytes | None) -> None:
         if value is None:
             self.models.pop(name, None)
@@ -70,7 +86,11 @@ class Fleet:
 
     def _update_worker(self, worker_id: str, value: bytes | None) -> None:
         if value is None:
-            # Kept for its obituary until the actuator has seen it end.
-            return
-        if b'"kind":"worker"' in value:
-            self.heartbeats[worker_id] = WorkerHeartbeat.decode(value)
+            # Its heartbeat is kept for the obituary until the actuator has seen it end.
+            self._seen_s.pop(worker_id, None)
+        elif b'"kind":"gateway"' in value:
+            self._seen_s[worker_id] = GatewayHeartbeat.decode(value).sent_at_s
+        else:
+            heartbeat = WorkerHeartbeat.decode(value)
+            self.heartbeats[worker_id] = heartbeat
+            self._seen_s[worker_id] = heartbeat.sent_at_s

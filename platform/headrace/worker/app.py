@@ -93,13 +93,20 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
 
         await source.start()
         stack.push_async_callback(source.stop)
-        await bench.heartbeat.become(WorkerState.READY)
-        _log.info("ready: %s %s, capacity %d", deployed.name, deployed.version, capacity)
+        announcing = asyncio.create_task(_announce(source, bench.heartbeat))
+        _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, capacity)
         try:
             await loop.run(stop)
         finally:
+            announcing.cancel()
             await bench.heartbeat.become(WorkerState.DRAINING)
             await loop.drain(settings.worker.drain_s)
+
+
+async def _announce(source: WorkConsumer, heartbeat: Heartbeat) -> None:
+    """Ready is who holds partitions; behind a member that died, joining can take a session timeout."""
+    await source.joined.wait()
+    await heartbeat.become(WorkerState.READY)
 
 
 async def _find(settings: Settings, spec: WorkerSpec) -> ModelDeployed:
