@@ -127,12 +127,12 @@ def _prompt(call: Call) -> str:
 
 def _count(text: str) -> int:
     # As many as _TOKEN finds, ten times faster.
-    return len(text.split()) or bool(text)
+    return len(text.split()) or len(text[:1])
 
 
 def _fit(text: str, tokens: int) -> str:
     """The text, cut or repeated to so many tokens."""
-    found = _TOKEN.findall(text or "echo")
+    found = _TOKEN.findall(text if text.strip() else "echo")
     if len(found) < tokens:
         found[-1] = found[-1].rstrip() + " "  # or the repetition would join two words
         found = found * (tokens // len(found) + 1)
