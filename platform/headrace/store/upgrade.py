@@ -1,6 +1,7 @@
-"""Brings the tables up to date. Safe at any time, twice, and from two processes at once."""
+"""Runs the migrations. Safe at any time, twice, and from two processes at once."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.contracts.errors import SetupError
@@ -20,19 +21,16 @@ _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK_KEY: Final = 0x6865616472616365
 """PostgreSQL's advisory lock of our migrations: "headrace" in ASCII."""
 _SHOWN_TABLES: Final = 3
+_WAL_WAIT_S: Final = 30.0
+_WAL_RETRY_S: Final = 0.05
 
 
-def migrate(settings: DatabaseSettings) -> None:
+async def upgrade(settings: DatabaseSettings) -> None:
     """Bring the database of `settings` up to date.
 
     Raises:
         SetupError: it cannot be reached, belongs to something else, or a newer Headrace has changed it.
     """
-    asyncio.run(upgrade(settings))
-
-
-async def upgrade(settings: DatabaseSettings) -> None:
-    """`migrate`, for callers that have an event loop."""
     engine = open_engine(settings)
     try:
         await _upgrade(engine)
@@ -60,8 +58,18 @@ async def _look_at(engine: AsyncEngine) -> None:
 
 async def _use_wal(engine: AsyncEngine) -> None:
     """Readers and the writer then do not wait for each other. The file remembers it."""
-    async with engine.execution_options(**NO_TRANSACTION).connect() as connection:
-        await connection.execute(text("PRAGMA journal_mode = WAL"))
+    # SQLite's own busy timeout does not cover this switch, so we wait for other processes ourselves.
+    until_s = time.monotonic() + _WAL_WAIT_S
+    while True:
+        try:
+            async with engine.execution_options(**NO_TRANSACTION).connect() as connection:
+                await connection.execute(text("PRAGMA journal_mode = WAL"))
+        except OperationalError:
+            if time.monotonic() > until_s:
+                raise
+            await asyncio.sleep(_WAL_RETRY_S)
+        else:
+            return
 
 
 def _run(connection: Connection) -> None:

@@ -18,8 +18,8 @@ from headrace.dispatcher import archiver
 from headrace.dispatcher.archiver import Archiver, Parts
 from headrace.settings import DatabaseSettings, DispatcherSettings
 from headrace.store.database import open_engine
-from headrace.store.migrate import upgrade
 from headrace.store.results import Results
+from headrace.store.upgrade import upgrade
 
 _TOPICS = Topics()
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.settings import DatabaseSettings
 from headrace.store.database import open_engine
-from headrace.store.migrate import upgrade
+from headrace.store.upgrade import upgrade
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.contracts.errors import SetupError
 from headrace.settings import DatabaseSettings
+from headrace.store import migrate
 from headrace.store.database import open_engine
-from headrace.store.migrate import upgrade
 from headrace.store.schema import METADATA, VERSION_TABLE
+from headrace.store.upgrade import upgrade
 
 
 async def _run(settings: DatabaseSettings, *statements: str) -> None:
@@ -84,3 +87,25 @@ async def test_a_server_that_is_not_there() -> None:
     with pytest.raises(SetupError, match="cannot be used") as raised:
         await upgrade(DatabaseSettings(url=url))
     assert "secret" not in str(raised.value)
+
+
+async def test_what_is_up_to_date_is_seen_without_loading_the_migrations(settings: DatabaseSettings) -> None:
+    assert not migrate.is_current_sqlite(settings)
+    await upgrade(settings)
+    assert migrate.is_current_sqlite(settings) == settings.url.startswith("sqlite")
+    await _run(settings, "DROP TABLE results")
+    assert not migrate.is_current_sqlite(settings)
+
+
+async def test_the_head_is_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///no/such/file.db", "postgresql://h/d"]
+)
+async def test_in_doubt_the_migrations_run(url: str) -> None:
+    assert not migrate.is_current_sqlite(DatabaseSettings(url=url))

@@ -1,1 +1,1 @@
-"""How the tables became what `store.schema` says; run by `store.migrate`."""
+"""How the tables became what `store.schema` says; run by `store.upgrade`."""

@@ -1,4 +1,4 @@
-"""Alembic runs this file at each migration; the connection and its transaction are `store.migrate`'s."""
+"""Alembic runs this file at each migration; the connection and its transaction are `store.upgrade`'s."""
 
 from alembic import context
 
