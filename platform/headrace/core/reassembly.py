@@ -61,7 +61,7 @@ class Reassembly:
         if sequence < expected:
             return NOTHING
         self._early.setdefault(sequence, value)
-        values = []
+        values: list[bytes] = []
         while (ready := self._early.pop(expected + len(values), None)) is not None:
             values.append(ready)
         self._sent += values
