@@ -131,12 +131,14 @@ class Submitter:
         error = receipt.exception()
         if error is None or waiting.future.done():
             return
-        if not isinstance(error, HeadraceError):
-            error = Unavailable(f"Kafka did not confirm the request: {error!r}")
-        waiting.fail(error, queued=False)
-        if not isinstance(error, BodyTooLarge):
-            # It may be written all the same; the caller is told to ask again, so this one must not run.
-            self.cancel(waiting.request_id, "Kafka did not confirm it")
+        if isinstance(error, BodyTooLarge):
+            waiting.fail(error, queued=False)
+            return
+        # It may be written all the same; the caller is told to ask again, so this one must not run.
+        _log.warning("request %s: not confirmed: %s", waiting.request_id, error)
+        self.cancel(waiting.request_id, "Kafka did not confirm it")
+        sentence = "Kafka did not confirm the request, so it was cancelled: ask again in a moment"
+        waiting.fail(Unavailable(sentence), queued=False)
 
     async def _cancel(self, request_id: str, reason: str) -> None:
         event = Cancel(request_id=request_id, reason=reason, sent_at_s=time.time())
