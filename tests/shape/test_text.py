@@ -12,13 +12,10 @@ _ROOT = Path(__file__).parents[2]
 # Every host that a file names is here, so that a registry's cannot slip in.
 _HOSTS = {
     "127.0.0.1",
-    "localhost",
     "github.com",
     "headrace.dev",
     "json-schema.org",
     "www.apache.org",
-    "HOST",
-    "host",
 }
 _URL = re.compile(r"https?://[^\s\"'`)\]}>,;]+")
 _RESERVED = (".example", "example.com", "example.org", ".invalid", ".test")
@@ -39,7 +36,8 @@ def test_no_unknown_host() -> None:
     for path in _tracked():
         for url in _URL.findall(_read(path)):
             host = _host(url)
-            if host and host not in _HOSTS and not host.endswith(_RESERVED):
+            # A name without a dot is a stand-in, such as HOST.
+            if host and "." in host and host not in _HOSTS and not host.endswith(_RESERVED):
                 found[str(path.relative_to(_ROOT))] = url
     assert not found
 
