@@ -114,7 +114,7 @@ class Gateway:
         self.ready = True
         self.app = application(self.settings, self.submitter, self.directory, lambda: self.ready)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway.test")
 
     def deliver(self, *records: Record) -> None:
         """Hand in replies."""

@@ -27,20 +27,20 @@ def test_the_callers_deadline_wins_when_it_is_earlier(deployed):
 @pytest.mark.parametrize(
     ("made", "code", "dead_letter"),
     [
-        (record(b"not json"), "malformed_body", True),
-        (record(b""), "malformed_body", True),
-        (record(b"[]"), "malformed_body", True),
-        (record(b'{"messages": []}'), "invalid_request", False),
-        (record(body(max_tokens=101)), "invalid_request", False),
-        (record(body("x" * 3000)), "body_too_large", False),
-        (record(age_s=61), "request_expired", False),
-        (record(headers={"ce_apipath": b"/v1/nonsense"}), "invalid_request", True),
-        (record(headers={"ce_expirytime": b"tomorrow"}), "invalid_request", True),
-        (record(headers={"ce_id": b"\xff"}), "invalid_request", True),
+        ({"value": b"not json"}, "malformed_body", True),
+        ({"value": b""}, "malformed_body", True),
+        ({"value": b"[]"}, "malformed_body", True),
+        ({"value": b'{"messages": []}'}, "invalid_request", False),
+        ({"value": body(max_tokens=101)}, "invalid_request", False),
+        ({"value": body("x" * 3000)}, "body_too_large", False),
+        ({"age_s": 61}, "request_expired", False),
+        ({"headers": {"ce_apipath": b"/v1/nonsense"}}, "invalid_request", True),
+        ({"headers": {"ce_expirytime": b"tomorrow"}}, "invalid_request", True),
+        ({"headers": {"ce_id": b"\xff"}}, "invalid_request", True),
     ],
 )
 def test_refusals(deployed, made, code, dead_letter):
-    refusal = read(made, deployed, time.time())
+    refusal = read(record(**made), deployed, time.time())
     assert isinstance(refusal, Refusal)
     assert (refusal.error.code, refusal.dead_letter) == (code, dead_letter)
 
