@@ -1,6 +1,7 @@
 """llama.cpp in this process, by xllamacpp: GGUF models on CPU or GPU, with continuous batching."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,9 @@ class LlamaArgs(BaseModel):
 
     n_parallel: requests at once. context_tokens: of each of them, prompt and answer together; the memory
         for all of it is taken at the start.
-    threads: 0 lets llama.cpp choose. gpu_layers: layers on the GPU; -1 for as many as fit.
+    threads: on the CPU; 0 for half the cores. They wait for each other by spinning, after every layer: where
+        other processes want the cores too, one thread too many makes all of them many times slower.
+    gpu_layers: layers on the GPU; -1 for as many as fit.
     batch_tokens: prompt tokens computed in one go. More is faster on a GPU; while it lasts, the other
         requests wait, and a cancelled one goes on.
     """
@@ -109,8 +112,7 @@ class LlamaEngine:
         params.n_ctx = self._args.context_tokens * self._args.n_parallel
         params.n_gpu_layers = self._args.gpu_layers
         params.n_batch = params.n_ubatch = self._args.batch_tokens
-        if self._args.threads:
-            params.cpuparams.n_threads = self._args.threads
+        params.cpuparams.n_threads = self._args.threads or max(1, (os.cpu_count() or 1) // 2)
         params.verbosity = _SILENT
         params.endpoint_metrics = True
         # Prompts that were served before would be kept in up to 8 GiB of memory.
