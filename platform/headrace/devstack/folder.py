@@ -48,7 +48,11 @@ class DataFolder:
         """
         try:
             self._open()
+        except SetupError:
+            self.close()
+            raise
         except OSError as error:
+            self.close()
             why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
             raise SetupError(
                 f"Data folder {self.path} cannot be used: {why}; choose another with --data-dir"
