@@ -26,6 +26,7 @@ class ReplyHead:
     state: the final state; None for a chunk.
     sequence: a chunk's place from 0; on the final record, the number of chunks before it.
     run: generation and worker; chunks of different runs never mix.
+    model: the public name of the model that answered.
     """
 
     causation_id: str
@@ -35,6 +36,7 @@ class ReplyHead:
     sequence: int = 0
     attempt: int = 1
     run: str = ""
+    model: str = ""
     correlation: tuple[h.Header, ...] = ()
 
     @property
@@ -59,6 +61,7 @@ def write(head: ReplyHead) -> h.Headers:
         (h.FINAL, b"true" if head.is_final else b"false"),
         (h.ATTEMPT, str(head.attempt).encode()),
         (h.RUN, head.run.encode()),
+        (h.MODEL, head.model.encode()),
         *head.correlation,
     ]
 
@@ -85,6 +88,7 @@ def read(headers: dict[str, bytes]) -> ReplyHead:
             sequence=int(headers.get(h.SEQUENCE, b"0")),
             attempt=int(headers.get(h.ATTEMPT, b"1")),
             run=headers.get(h.RUN, b"").decode(),
+            model=headers.get(h.MODEL, b"").decode(),
         )
     except (KeyError, ValueError) as error:
         raise InvalidRequest(f"Not a reply record: {error!r}") from None

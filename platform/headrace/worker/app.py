@@ -75,7 +75,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
 
         work = WorkTopics(topics, deployed.slug)
         source = WorkConsumer(settings, work, bench.spec.id)
-        rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}")
+        rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}", deployed.name)
         cancels = Cancels()
         capacity = min(engine.capacity, deployed.manifest.limits.max_concurrency or engine.capacity)
         replies = Replies(bench.producer, rules)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headrace.contracts.errors import (
+    BodyTooLarge,
     HeadraceError,
     InternalError,
     RequestCancelled,
@@ -20,9 +21,9 @@ from headrace.contracts.errors import (
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
+from headrace.core.letters import letter, without_value
 from headrace.core.ports import Engine, Place, Publisher, Record, WorkSource
 from headrace.worker.cancels import Cancels
-from headrace.worker.dead_letter import letter
 from headrace.worker.execution import Outcome, execute, failure
 from headrace.worker.intake import Job, Refusal, read
 from headrace.worker.replies import Replies
@@ -181,12 +182,21 @@ class Loop:
     async def _refuse(self, refusal: Refusal) -> None:
         _log.info("request %s refused: %s", refusal.head.id, refusal.error.message)
         if refusal.dead_letter:
-            await (await self._parts.publisher.send(letter(self._parts.topics, refusal)))
+            await self._set_aside(refusal)
         state = State.EXPIRED if isinstance(refusal.error, RequestExpired) else State.FAILED
         outcome = failure(refusal.error, state)
         reply = await self._parts.replies.open(refusal.head, self._parts.source.run)
         await reply.finish(outcome)
         self._count(outcome)
+
+    async def _set_aside(self, refusal: Refusal) -> None:
+        """Dead-letter a record: its bytes, where it came from and why."""
+        sent = letter(self._parts.topics, refusal.record, refusal.error, refusal.head.id.encode())
+        try:
+            receipt = await self._parts.publisher.send(sent)
+        except BodyTooLarge:
+            receipt = await self._parts.publisher.send(without_value(sent))
+        await receipt
 
     def _count(self, outcome: Outcome) -> None:
         self.counts.completed += 1

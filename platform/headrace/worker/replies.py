@@ -27,6 +27,7 @@ class ReplyRules:
     topics: Topics
     allowed: tuple[str, ...]
     source: str
+    model: str
 
 
 class Replies:
@@ -119,6 +120,7 @@ class Reply:
             sequence=self._chunks,
             attempt=head.attempt,
             run=self._target.run,
+            model=self._rules.model,
             correlation=head.correlation,
         )
 

@@ -84,7 +84,7 @@ async def bench(deployed, log, topics):
 
     bench = Bench()
     bench.source, bench.engine, bench.cancels, bench.log = Source(), Engine(), Cancels(), log
-    answers = Replies(log, ReplyRules(topics, ("replies.*",), "/workers/w"))
+    answers = Replies(log, ReplyRules(topics, ("replies.*",), "/workers/w", "echo"))
     bench.loop = Loop(
         Parts(deployed, bench.engine, bench.source, log, answers, bench.cancels, topics, Engine.capacity)
     )
@@ -158,6 +158,17 @@ async def test_what_cannot_be_read_is_dead_lettered_and_answered(bench, topics):
     assert (letter.topic, letter.value) == (topics.dead_letters, b"\xff")
     told = dict(letter.headers)
     assert (told[h.ORIGIN_OFFSET], told[h.ERROR_CODE], told["x"]) == (b"7", b"malformed_body", b"y")
+    assert answer.topic == "replies.here"
+
+
+async def test_a_record_too_large_to_copy_is_dead_lettered_without_its_bytes(bench, topics):
+    bench.source.pending = [
+        record(b"x" * 1_000_001, headers={"reply_to": b"replies.here", "ce_attempt": b"many"})
+    ]
+    await until(lambda: bench.source.completed == [0])
+    letter, answer = bench.log.records
+    assert (letter.topic, letter.value) == (topics.dead_letters, b"")
+    assert dict(letter.headers)[h.ORIGIN_OFFSET] == b"0"
     assert answer.topic == "replies.here"
 
 

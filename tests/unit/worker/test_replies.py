@@ -13,7 +13,7 @@ DONE = Outcome(State.COMPLETED, b'{"id":"x"}')
 
 @pytest.fixture
 def replies(log, topics):
-    return Replies(log, ReplyRules(topics, ("replies.*",), "/workers/w"))
+    return Replies(log, ReplyRules(topics, ("replies.*",), "/workers/w", "echo"))
 
 
 def head(topic=None, partition=None):

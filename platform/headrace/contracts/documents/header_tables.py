@@ -80,6 +80,7 @@ REPLY_HEADERS: Final = (
     ),
     HeaderRow((h.FINAL,), "Whether nothing comes after it.", {"enum": ["true", "false"]}, always=True),
     HeaderRow((h.ATTEMPT,), "Attempt of the request.", _NUMBER, always=True),
+    HeaderRow((h.MODEL,), "The public name of the model that answered.", _TEXT, always=True),
     HeaderRow((h.RUN,), "Tells runs of one request apart; never mix their chunks.", _TEXT, always=True),
     HeaderRow((h.REPLY_REFUSED,), "Why it is here and not in the topic that was asked for.", _TEXT),
 )
