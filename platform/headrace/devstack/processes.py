@@ -16,7 +16,7 @@ import psutil
 from headrace.contracts.errors import SetupError
 from headrace.settings import environment
 
-MARK: Final = "HEADRACE_STACK"
+MARK: Final = "_HEADRACE_STACK"
 """Variable that names the data folder to all processes of its stack; nothing reads it but `marked`."""
 _LOG_BYTES: Final = 10 * 2**20
 _IDENTITY_S: Final = 1.0
