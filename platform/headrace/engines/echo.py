@@ -70,7 +70,8 @@ class EchoEngine:
         check_single(call.body)
         prompt = _prompt(call)
         text, reason = self._answer(prompt, call)
-        used = usage(_count(prompt), _count(text))
+        prompt_tokens = _count(prompt)
+        used = usage(prompt_tokens, prompt_tokens if text is prompt else _count(text))
         shape = Shape(request_id=call.id, path=call.path, model=call.model, created_s=call.created_s)
         if self._args.prefill_ms:
             await asyncio.sleep(self._args.prefill_ms / 1000)

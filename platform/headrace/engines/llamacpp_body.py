@@ -35,8 +35,8 @@ _DROPPED: Final = frozenset(
     }
 )
 _REFUSED: Final = ("grammar", "json_schema")
-_SCHEMA_FIELDS: Final = ("response_format", "tools")
-_SCHEMA_BYTES_MAX: Final = 65_536
+_BYTES_MAX: Final = {"response_format": 16_384, "tools": 65_536}
+"""A schema becomes a grammar. That takes longer than in proportion, stops all slots and cannot be aborted."""
 _SEED_BITS: Final = 0x7FFF_FFFF
 
 
@@ -87,10 +87,9 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
 
 
 def _check_schemas(body: dict[str, Any]) -> None:
-    for name in _SCHEMA_FIELDS:
-        if body.get(name) is not None and len(orjson.dumps(body[name])) > _SCHEMA_BYTES_MAX:
-            # It becomes a grammar, at a cost that grows faster than its size and cannot be aborted.
-            raise InvalidRequest(f"'{name}' is over {_SCHEMA_BYTES_MAX} bytes", param=name)
+    for name, bytes_max in _BYTES_MAX.items():
+        if body.get(name) is not None and len(orjson.dumps(body[name])) > bytes_max:
+            raise InvalidRequest(f"'{name}' is over {bytes_max} bytes", param=name)
 
 
 def _check_text_only(body: ChatBody) -> None:
