@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,24 +14,31 @@ from headrace.contracts.errors import SetupError
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.topics import LANES, slug
 from headrace.core.ports import Outgoing
+from headrace.devstack.probe import get
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.registry.cache import FunctionCache, package_key
 from headrace.registry.function import Package, pack
-from headrace.registry.s3 import Bucket
+from headrace.registry.s3 import Bucket, preload
 from headrace.settings import Settings
+
+_POLL_S: Final = 0.05
 
 
 def deploy(
     paths: Annotated[list[Path], typer.Argument(help="Folders with a function.yaml.")],
     *,
+    await_s3: Annotated[bool, typer.Option("--await-s3", hidden=True, help="Wait for S3 to answer.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Deploy functions: store them, create their topics, tell everyone."""
     packages = [pack(path) for path in paths]
     settings = settings_for(data_dir)
+    if await_s3:
+        preload()
+        asyncio.run(_until_s3_answers(settings))
     events = asyncio.run(deploy_all(settings, packages))
     for event in events:
         if as_json:
@@ -40,32 +48,41 @@ def deploy(
             typer.echo(f"deployed {event.name} version {event.version}; requests go to {topic}")
 
 
+async def _until_s3_answers(settings: Settings) -> None:
+    """The stack starts us together with its S3 server."""
+    address = urlsplit(settings.s3.endpoint_url or "")
+    while address.port and not (await get(address.port, "/")).status:
+        await asyncio.sleep(_POLL_S)
+
+
 async def deploy_all(settings: Settings, packages: Sequence[Package]) -> list[ModelDeployed]:
     """Deploy packed functions, in order.
 
     Raises:
         SetupError: two names that differ only in case, or S3 or Kafka refuse.
     """
-    await _store(settings, packages)
-    async with Admin(settings.kafka) as admin:
-        await admin.ensure_topics(settings.kafka.topics.shared_plans())
-        producer = Producer(settings.kafka, source="deploy")
-        await producer.start()
-        try:
-            taken = await _names(settings)
-            return [await _announce(settings, package, taken, admin, producer) for package in packages]
-        finally:
-            await producer.stop()
+    # Both take a second, mostly for connecting; nothing is announced before both are done.
+    storing = asyncio.create_task(_store(settings, packages))
+    try:
+        async with Admin(settings.kafka) as admin:
+            await admin.ensure_topics(settings.kafka.topics.shared_plans())
+            producer = Producer(settings.kafka, source="deploy")
+            await producer.start()
+            try:
+                taken = await _names(settings)
+                await storing
+                return [await _announce(settings, package, taken, admin, producer) for package in packages]
+            finally:
+                await producer.stop()
+    finally:
+        storing.cancel()
+        await asyncio.gather(storing, return_exceptions=True)
 
 
 async def _store(settings: Settings, packages: Sequence[Package]) -> None:
-    bucket = Bucket(settings.s3)
-    await bucket.ensure()
+    await Bucket(settings.s3).add({package_key(package.version): package.data for package in packages})
     cache = FunctionCache(settings)
     for package in packages:
-        key = package_key(package.version)
-        if not await bucket.exists(key):
-            await bucket.put(key, package.data)
         cache.put(package)
 
 

@@ -204,12 +204,11 @@ class Stack:
     async def _deploy(self) -> None:
         if not self._settings.functions:
             return
-        # Kafka it awaits by itself, S3 it does not.
-        while self._s3 is not None and not (await get(self._s3.port, "/")).status:
-            await asyncio.sleep(_POLL_S)
         paths = [str(path.absolute()) for path in self._settings.functions]
         self._say(f"deploying {', '.join(path.name for path in self._settings.functions)}")
-        output = await self._supervisor.run(self._once("deploy", "--json", *paths))
+        # Started now: it imports while the others start, and waits for Kafka and S3 by itself.
+        patience = ["--await-s3"] if self._s3 is not None else []
+        output = await self._supervisor.run(self._once("deploy", "--json", *patience, *paths))
         deployed = [json.loads(line) for line in output.splitlines()]
         waited = [event["name"] for event in deployed if event["manifest"]["scaling"]["min_workers"] > 0]
         for name in waited:
