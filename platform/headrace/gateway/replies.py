@@ -82,6 +82,7 @@ class Replies:
         while True:
             for record in await reader.poll(_POLL_S):
                 self.deliver(record)
+            await asyncio.sleep(0)  # callers first: polling again takes longer than their next step
 
     async def sweep(self) -> None:
         """Tick for ever: one clock for all, instead of timers for each."""

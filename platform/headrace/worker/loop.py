@@ -93,6 +93,8 @@ class Loop:
                     continue
                 for record in await self._parts.source.take(free, _POLL_S):
                     self._start(record)
+                # They start before we look for more: looking takes longer than their first step.
+                await asyncio.sleep(0)
         finally:
             sweeper.cancel()
         if self._fault is not None:
