@@ -65,7 +65,7 @@ async def test_strangers_are_refused(tmp_path: Path) -> None:
     child, store = await start(tmp_path)
     try:
         for keys in (Credentials("headrace", "wrong"), Credentials("stranger", KEYS.secret_access_key)):
-            with pytest.raises(SetupError, match="403|Denied|Signature|InvalidAccessKeyId"):
+            with pytest.raises(SetupError, match=r"403|Denied|Signature|InvalidAccessKeyId"):
                 await bucket(store, keys).put("key", b"")
         assert (await get(store.port, "/headrace/key")).status == 403
     finally:
