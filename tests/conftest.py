@@ -2,7 +2,15 @@
 
 import asyncio
 
+import hypothesis
+
 pytest_plugins = ["tests.stack"]
+
+# Machines differ in speed and are shared; how long an example takes is no verdict on the code.
+hypothesis.settings.register_profile(
+    "headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("headrace")
 
 
 def pytest_configure() -> None:
