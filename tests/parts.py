@@ -2,16 +2,18 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
 
 def require(program: str, package: str) -> str:
     """The path of a program."""
-    found = shutil.which(program)
-    if found is not None:
-        return found
-    reason = f"{program} is not installed (Debian: apt-get install {package})"
+    return shutil.which(program) or lacks(f"{program} is not installed (Debian: apt-get install {package})")
+
+
+def lacks(reason: str) -> NoReturn:
+    """End the test because this machine lacks a part."""
     if os.environ.get("REQUIRE_ALL_PARTS"):
         pytest.fail(reason)
     pytest.skip(reason)

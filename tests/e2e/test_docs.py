@@ -6,7 +6,6 @@ neither a free port 8080 nor a language model.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.parts import require
 from tests.stack import Stack
 
 _ROOT = Path(__file__).parents[2]
@@ -67,8 +67,7 @@ def folder(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("example", list(_examples()), ids=lambda each: f"{each.page.stem}-{each.line}")
 def test_an_example_runs(example: Example, stack: Stack, folder: Path) -> None:
     for program in example.needs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+        require(program, program)
     text = example.text.replace("http://127.0.0.1:8080", stack.http_url)
     text = text.replace("127.0.0.1:9092", stack.kafka_bootstrap_servers)
     done = subprocess.run(

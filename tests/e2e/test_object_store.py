@@ -72,7 +72,7 @@ async def test_strangers_are_refused(tmp_path: Path) -> None:
         await child.stop()
 
 
-async def test_inner_ports_are_on_the_loopback_address_only(tmp_path: Path) -> None:
+async def test_listens_on_this_machine_only_and_leaves_no_socket(tmp_path: Path) -> None:
     import psutil
 
     child, _ = await start(tmp_path)
@@ -83,5 +83,15 @@ async def test_inner_ports_are_on_the_loopback_address_only(tmp_path: Path) -> N
             if connection.status == psutil.CONN_LISTEN
         }
         assert listening == {"127.0.0.1"}
+        sockets = [Path(path) for path in child.service.litter]
+        assert [path.name for path in sockets if path.exists()]
     finally:
         await child.stop()
+    left = [
+        path for path in Path("/tmp").glob("seaweedfs-*.sock") if path.stem.split("-")[-1] in ports(child)
+    ]
+    assert left == []
+
+
+def ports(child: Child) -> set[str]:
+    return {word.rpartition("=")[2] for word in child.service.command if ".port" in word}

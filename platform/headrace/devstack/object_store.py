@@ -13,18 +13,16 @@ from headrace.devstack.folder import write_private
 from headrace.devstack.ports import HOST
 from headrace.devstack.processes import Service
 
-# -preStopSeconds: ten by default. Telemetry off. Slower heartbeats: an idle stack should be idle.
+# peers=none: no election, which takes a second or two and may cost the first write another five.
+# preStopSeconds: ten by default. No telemetry. GOMEMLIMIT was tried: below what it holds it collects for ever.
 _FLAGS: Final = (
     "-filer",
     "-s3",
     "-s3.iam=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
-    "-master.raftHashicorp",
-    "-master.raftBootstrap",
+    "-master.peers=none",
     "-master.telemetry=false",
-    "-master.heartbeatInterval=1s",
-    "-master.electionTimeout=5s",
     "-master.volumeSizeLimitMB=512",
     "-volume.max=0",
     "-volume.preStopSeconds=0",
@@ -71,8 +69,8 @@ class ObjectStore:
         """
         weed = _weed()
         master = self._folder / "master"
-        # The master's raft log holds little but its own address, which a new port makes wrong, and a start
-        # that reads it takes 20 s instead of 2. Beside it lie the names of all objects: those stay.
+        # The master's log of itself holds its own address, which a new port makes wrong; the rest it learns
+        # from the volumes. The names of all objects lie beside it: those stay.
         for raft in master.glob("m[0-9]*"):
             shutil.rmtree(raft, ignore_errors=True)
         for path in (self._folder / "data", master):
@@ -84,7 +82,16 @@ class ObjectStore:
         command.append(f"-s3.port={self.port}")
         command += [f"{name}={port}" for name, port in zip(INNER_PORTS, self._inner_ports, strict=True)]
         # It waits for its own connections to close, which they never do; all it writes is on disk by then.
-        return Service("s3", command, {}, stop_s=1.0)
+        return Service("s3", command, {}, stop_s=1.0, litter=self._sockets())
+
+    def _sockets(self) -> tuple[str, ...]:
+        """What it leaves when it is killed: their folder cannot be chosen."""
+        ports = dict(zip(INNER_PORTS, self._inner_ports, strict=True)) | {"-s3.port": self.port}
+        names = [
+            f"{option[1:].split('.')[0]}{'-grpc' if option.endswith('grpc') else ''}-{port}"
+            for option, port in ports.items()
+        ]
+        return tuple(f"/tmp/seaweedfs-{name}.sock" for name in names)  # noqa: S108
 
 
 def _users(credentials: Credentials) -> dict[str, object]:

@@ -29,6 +29,7 @@ class Service:
 
     parent_pipe: it reads its standard input and ends when that ends, so it cannot outlive us.
     stop_s: how long it may take after SIGTERM before it is killed.
+    litter: files elsewhere that it leaves behind.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Service:
     variables: Mapping[str, str]
     parent_pipe: bool = False
     stop_s: float = 10.0
+    litter: Sequence[str] = ()
 
 
 def role(name: str, variables: Mapping[str, str], stop_s: float) -> Service:
@@ -56,20 +58,25 @@ class Child:
 
     def record(self) -> dict[str, Any]:
         """The process as the state file lists it."""
-        return {"name": self.service.name, "pid": self.process.pid, "created_s": self.created_s}
+        return {
+            "name": self.service.name,
+            "pid": self.process.pid,
+            "created_s": self.created_s,
+            "litter": list(self.service.litter),
+        }
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL when it takes too long."""
-        if self.process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
-            async with asyncio.timeout(self.service.stop_s):
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+            try:
+                async with asyncio.timeout(self.service.stop_s):
+                    await self.process.wait()
+            except TimeoutError:
+                self.kill()
                 await self.process.wait()
-        except TimeoutError:
-            self.kill()
-            await self.process.wait()
+        _remove(self.service.litter)
 
     def kill(self) -> None:
         """SIGKILL, to all that it has started too."""
@@ -180,6 +187,12 @@ def memory_bytes(pid: int) -> int | None:
         return None
 
 
+def _remove(litter: Iterable[str]) -> None:
+    for path in litter:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+
+
 def kill_tree(pid: int) -> None:
     """SIGKILL to a process and all its descendants."""
     with contextlib.suppress(psutil.Error):
@@ -205,6 +218,7 @@ def marked(folder: Path) -> list[psutil.Process]:
 
 def sweep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
     """End what an earlier supervisor of the data folder left; returns the names of what was found."""
+    records = list(records)
     names = {int(record["pid"]): str(record["name"]) for record in records if is_alive(record)}
     victims = {process.pid: process for process in marked(folder)}
     for pid in names:
@@ -218,4 +232,6 @@ def sweep(folder: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
         with contextlib.suppress(psutil.Error):
             victim.kill()
     psutil.wait_procs(late, timeout=_SWEEP_S)
+    for record in records:
+        _remove(record.get("litter", ()))
     return sorted({names.get(pid, "worker") for pid in victims})

