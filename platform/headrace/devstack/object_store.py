@@ -14,7 +14,8 @@ from headrace.devstack.ports import HOST
 from headrace.devstack.processes import Service
 
 # peers=none: no election, which takes a second or two and may cost the first write another five.
-# preStopSeconds: ten by default. No telemetry. GOMEMLIMIT was tried: below what it holds it collects for ever.
+# preStopSeconds: ten by default. No telemetry.
+# A GOMEMLIMIT below what it holds, some 150 MiB, makes it collect for ever.
 _FLAGS: Final = (
     "-filer",
     "-s3",
