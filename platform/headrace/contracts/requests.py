@@ -40,6 +40,10 @@ class RequestHead:
     tenant: str | None = None
     batch_id: str | None = None
     attempt: int = 1
+    crashes: int = 0
+    """Engine crashes that were put down to it."""
+    suspects: str | None = None
+    """The group of requests that it shares the last of them with."""
 
 
 def write(head: RequestHead) -> h.Headers:
@@ -86,10 +90,12 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
         path=_path(headers),
         reply=address(headers),
         correlation=correlation(headers),
-        expires_at_s=_time(headers, h.EXPIRY_TIME),
+        expires_at_s=time_of(headers, h.EXPIRY_TIME),
         tenant=_text(headers, h.TENANT_ID),
         batch_id=_text(headers, h.BATCH_ID),
         attempt=_number(headers, h.ATTEMPT) or 1,
+        crashes=_number(headers, h.CRASHES) or 0,
+        suspects=_text(headers, h.SUSPECTS),
     )
 
 
@@ -164,7 +170,12 @@ def _number(headers: dict[str, bytes], name: str) -> int | None:
     return int(value)
 
 
-def _time(headers: dict[str, bytes], name: str) -> float | None:
+def time_of(headers: dict[str, bytes], name: str) -> float | None:
+    """The time in a header, in Unix seconds; None when it is not there.
+
+    Raises:
+        InvalidRequest: it is not an RFC 3339 time.
+    """
     text = _text(headers, name, 64)
     if text is None:
         return None

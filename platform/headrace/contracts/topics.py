@@ -88,9 +88,13 @@ class Topics:
         """Records that could not be served, with the reason."""
         return f"{self.prefix}dead-letters"
 
+    def retries(self, delay: str) -> str:
+        """Requests that wait for their next attempt; `delay` is a key of `RETRY_DELAYS_S`."""
+        return f"{self.prefix}retries.{delay}"
+
     @property
     def control(self) -> str:
-        """Cancels, keyed by request id."""
+        """Cancels, obituaries and hand-overs between workers; keyed, the latest word counts."""
         return f"{self.prefix}control"
 
     @property
@@ -129,7 +133,9 @@ class Topics:
             TopicPlan(self.replies, REPLY_PARTITIONS, _delete(15 * _MINUTE_MS, 5 * _MINUTE_MS)),
             TopicPlan(self.results, 8, _delete(_DAY_MS)),
             TopicPlan(self.dead_letters, 4, _delete(30 * _DAY_MS, _DAY_MS)),
-            TopicPlan(self.control, 1, _COMPACT | {"delete.retention.ms": str(_HOUR_MS)}),
+            *(TopicPlan(self.retries(delay), 4, _delete(_DAY_MS)) for delay in RETRY_DELAYS_S),
+            # A cancel must outlive the request that it is for; older words are of no use to anybody.
+            TopicPlan(self.control, 1, _COMPACT_AND_DELETE | {"retention.ms": str(8 * _DAY_MS)}),
             TopicPlan(self.workers, 1, _COMPACT | {"delete.retention.ms": str(10 * _MINUTE_MS)}),
             TopicPlan(self.models, 1, _COMPACT),
         )
@@ -153,6 +159,10 @@ REQUEST_RETENTION_MS: Final[Mapping[Lane, int]] = {
     Lane.FLEX: 7 * _DAY_MS,
 }
 
+RETRY_DELAYS_S: Final[Mapping[str, float]] = {"5s": 5.0, "30s": 30.0, "5m": 300.0}
+"""The retry topics: records wait in order, so each topic has one delay."""
+
+_COMPACT_AND_DELETE: Final = {"cleanup.policy": "compact,delete", "segment.ms": str(10 * _MINUTE_MS)}
 _COMPACT: Final = {"cleanup.policy": "compact", "segment.ms": str(10 * _MINUTE_MS)}
 
 
