@@ -103,3 +103,38 @@ class Cancel(Event):
     request_id: str
     reason: str
     sent_at_s: float
+
+
+class Obituary(Event):
+    """On `control`, keyed `obituary/<worker>`: the worker is dead, whatever it held is free.
+
+    crash: its engine or the process itself failed, as far as anybody can tell because of what it ran; False
+        when it was killed from outside, or its machine was lost.
+    running: what was in flight, as (topic, partition, offsets); known only when `crash`.
+    """
+
+    kind: Literal["obituary"] = "obituary"
+    worker: str
+    group: str
+    crash: bool
+    running: tuple[tuple[str, int, tuple[int, ...]], ...] = ()
+    sent_at_s: float
+
+
+class Handover(Event):
+    """On `control`, keyed `handover/<worker>/<topic>/<partition>`: how requests of a lost partition stand.
+
+    A worker that loses a partition goes on with what it runs; whoever has the partition now leaves these
+    offsets alone. Each event says all that is known, so that the latest is enough.
+
+    done: offsets whose fate is durable. running: offsets still running, held until `until_s`; whatever is
+        in neither is free.
+    """
+
+    kind: Literal["handover"] = "handover"
+    worker: str
+    topic: str
+    partition: int
+    done: tuple[int, ...] = ()
+    running: tuple[int, ...] = ()
+    until_s: float

@@ -1,0 +1,110 @@
+"""What is sent back on a request, and where to. Pure; workers and the dispatcher answer by the same rules."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from headrace.contracts import headers as h
+from headrace.contracts import replies
+from headrace.contracts.errors import HeadraceError
+from headrace.contracts.replies import ReplyHead
+from headrace.contracts.requests import ReplyAddress, RequestHead
+from headrace.contracts.states import State
+from headrace.contracts.topics import Topics
+from headrace.core.ports import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: a final state and the exact body for the caller."""
+
+    state: State
+    value: bytes
+    http_status: int = 200
+
+
+def failure(error: HeadraceError, state: State = State.FAILED) -> Outcome:
+    """The outcome that tells the caller of `error`."""
+    return Outcome(state, error.body(), error.kind.http_status)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRules:
+    """Which topics callers may name (patterns), and who we are: `source` as CloudEvents says it."""
+
+    topics: Topics
+    allowed: tuple[str, ...]
+    source: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTarget:
+    """One request's way back. `address` None means `results`; `refused` says why, if the caller named one."""
+
+    head: RequestHead
+    run: str
+    address: ReplyAddress | None
+    refused: str | None
+
+
+def refusal(rules: ReplyRules, address: ReplyAddress, partitions: int, *, trusted: bool) -> str | None:
+    """Why the answer may not go there; None when it may.
+
+    partitions: how many the topic has, 0 when there is none such.
+    trusted: the request is a gateway's own, so it may name a partition of `replies`.
+    """
+    topic = address.topic
+    if topic == rules.topics.replies and address.partition is not None and trusted:
+        pass
+    elif rules.topics.is_internal(topic):
+        return f"topic {topic} is internal"
+    elif not any(fnmatchcase(topic, pattern) for pattern in rules.allowed):
+        return f"topic {topic} is not allowed by HEADRACE_WORKER_REPLY_TOPICS"
+    if partitions == 0:
+        return f"topic {topic} does not exist"
+    if address.partition is not None and address.partition >= partitions:
+        return f"topic {topic} has no partition {address.partition}"
+    return None
+
+
+def target(rules: ReplyRules, head: RequestHead, run: str, partitions: int, *, trusted: bool) -> ReplyTarget:
+    """Where the answers of one run go; falls back to `results` when the caller's address cannot be used."""
+    refused = None if head.reply is None else refusal(rules, head.reply, partitions, trusted=trusted)
+    return ReplyTarget(head, run, head.reply if refused is None else None, refused)
+
+
+def chunk(rules: ReplyRules, target: ReplyTarget, value: bytes, sequence: int) -> Outgoing:
+    """The record of one chunk, the `sequence`th from 0."""
+    return _record(rules, target, _head(rules, target, sequence), value)
+
+
+def final(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int = 0) -> Outgoing:
+    """The record of the final word, after so many chunks."""
+    head = _head(rules, target, chunks, outcome)
+    return _record(rules, target, head, outcome.value)
+
+
+def _head(rules: ReplyRules, target: ReplyTarget, sequence: int, outcome: Outcome | None = None) -> ReplyHead:
+    head = target.head
+    return ReplyHead(
+        causation_id=head.id,
+        state=None if outcome is None else outcome.state,
+        source=rules.source,
+        http_status=200 if outcome is None else outcome.http_status,
+        sequence=sequence,
+        attempt=head.attempt,
+        run=target.run,
+        model=rules.model,
+        correlation=head.correlation,
+    )
+
+
+def _record(rules: ReplyRules, target: ReplyTarget, head: ReplyHead, value: bytes) -> Outgoing:
+    headers = replies.write(head)
+    if target.address is not None:
+        partition = target.address.partition
+        key = None if partition is not None else head.causation_id.encode()
+        return Outgoing(target.address.topic, value, key, headers, partition)
+    if target.refused is not None:
+        headers.append((h.REPLY_REFUSED, target.refused.encode()))
+    return Outgoing(rules.topics.results, value, head.causation_id.encode(), headers)
