@@ -1,9 +1,20 @@
 """Offsets: the tracker against a naive model, and the commit's metadata."""
 
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headrace.core.offsets import MAX_METADATA_CHARS, MAX_SPAN, Commit, Tracker, decode, encode
+from headrace.core.offsets import (
+    MAX_METADATA_CHARS,
+    MAX_SPAN,
+    Commit,
+    Hold,
+    Progress,
+    Tracker,
+    backlog,
+    decode,
+    encode,
+)
 
 
 def test_watermark_waits_for_the_oldest():
@@ -54,7 +65,7 @@ def test_a_log_that_begins_later_than_the_commit():
 
 
 def test_owed_offsets_that_retention_removed_are_given_up():
-    tracker = Tracker(Commit(0, encode(0, [1, 3])))  # 0 and 2 are owed
+    tracker = Tracker(Commit(0, encode(0, Progress(frozenset({1, 3})))))  # 0 and 2 are owed
     assert tracker.start(2)
     tracker.complete(2)
     assert tracker.commit() == Commit(4, "")
@@ -71,14 +82,75 @@ def test_completing_the_unknown_is_harmless():
 
 
 def test_unreadable_metadata_says_nothing():
-    assert decode(Commit(3, "written by somebody else")) == frozenset()
-    assert decode(Commit(3, "1:***")) == frozenset()
+    assert decode(Commit(3, "written by somebody else")) == Progress()
+    assert decode(Commit(3, "2:*;*")) == Progress()
 
 
 def test_the_largest_span_fits():
-    worst = encode(0, range(1, MAX_SPAN + 1))
+    """Also with what a worker may have fetched beyond it, and with a full engine's holds beside it."""
+    done = frozenset(range(1, MAX_SPAN + 1024, 2))
+    hold = Hold("w-0123456789ab", 1_800_000_000, frozenset(range(0, 1200, 2)))
+    worst = encode(0, Progress(done, (hold,)))
     assert 0 < len(worst) <= MAX_METADATA_CHARS
-    assert len(decode(Commit(0, worst))) == MAX_SPAN
+    read = decode(Commit(0, worst))
+    assert read.done == done
+    assert read.holds == (hold,)
+
+
+@given(
+    st.frozensets(st.integers(0, MAX_SPAN * 3)),
+    st.lists(st.frozensets(st.integers(0, 10**6)), max_size=20),
+)
+def test_metadata_never_exceeds_the_limit_and_claims_nothing_untrue(done, held):
+    holds = tuple(Hold(f"w-{n}", 5.0, frozenset(o + 7 for o in one)) for n, one in enumerate(held))
+    text = encode(7, Progress(frozenset(n + 7 for n in done), tuple(holds)))
+    assert len(text) <= MAX_METADATA_CHARS
+    read = decode(Commit(7, text))
+    assert read.done <= {n + 7 for n in done}
+
+
+def test_what_was_lost_is_left_to_its_holder_until_it_is_done_or_free():
+    old = Tracker()
+    for offset in range(6):
+        old.start(offset)
+    for offset in (0, 3):
+        old.complete(offset)
+    old.put_back(5)
+    commit = old.commit(Hold("old", 100.0, frozenset()))
+    new = Tracker(commit)
+    assert new.held == {1, 2, 4}
+    assert [offset for offset in range(1, 8) if new.start(offset)] == [5, 6, 7]
+    assert not new.told(Hold("old", 110.0, frozenset({2, 4})), {1})
+    assert new.watermark == 2
+    assert not new.expire(109.0)
+    assert new.told(Hold("old", 110.0, frozenset({4})), ())  # 2 was aborted
+    assert new.reread() == 2
+    assert [offset for offset in range(2, 8) if new.start(offset)] == [2]
+    assert new.free("old")
+    assert new.start(8)  # fetched before reading goes back
+    assert new.reread() == 4
+    assert [offset for offset in range(4, 9) if new.start(offset)] == [4]
+    for offset in range(2, 9):
+        new.complete(offset)
+    assert new.commit() == Commit(9, "")
+
+
+def test_a_partition_that_comes_back_goes_on_with_what_still_runs_here():
+    old = Tracker()
+    for offset in range(4):
+        old.start(offset)
+    old.complete(1)
+    commit = old.commit(Hold("me", 100.0, frozenset()))
+    back = Tracker(commit, mine=old.running)
+    assert back.held == frozenset()
+    assert [offset for offset in range(6) if back.start(offset)] == [4, 5]
+
+
+def test_backlog_is_what_has_no_fate():
+    assert backlog(None, 0, 5) == 5
+    assert backlog(Commit(2, encode(2, Progress(frozenset({3, 4})))), 0, 10) == 6
+    assert backlog(Commit(2, encode(2, Progress(frozenset({3, 4})))), 4, 10) == 5
+    assert backlog(Commit(7, ""), 0, 7) == 0
 
 
 class TrackerMachine(RuleBasedStateMachine):
@@ -141,13 +213,13 @@ class TrackerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_unfinished_is_committed(self):
         commit = self.tracker.commit()
-        finished = decode(commit) & set(self.log)
+        finished = decode(commit).done & set(self.log)
         assert finished <= self.done
         assert all(offset in self.done for offset in self.log if offset < commit.offset)
 
     @invariant()
     def the_unfinished_are_in_flight(self):
-        assert self.tracker.in_flight == len(self.running)
+        assert self.tracker.running == self.running
 
     def teardown(self):
         """Everything that was written ends done, whatever happened before."""

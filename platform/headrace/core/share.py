@@ -1,0 +1,144 @@
+"""A worker's share of its group, through rebalances: what it has, and what it lost but still runs.
+
+Pure: partitions are (topic, partition) pairs, time is given. The shell polls, commits and publishes.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.contracts.events import Handover
+from headrace.core.offsets import Commit, Hold, Tracker
+from headrace.core.ports import Place
+
+Part = tuple[str, int]
+
+HOLD_S: Final = 10.0
+"""What a worker runs of a lost partition is free after so long without a word from it."""
+RENEW_S: Final = 3.0
+_REPORT_S: Final = 60.0
+"""After a lost partition's last request is done, its report is kept so long for repetition."""
+
+
+@dataclass(slots=True)
+class _Lost:
+    """Requests of a lost partition that run on here. `told_s`: when that was last said."""
+
+    running: set[int]
+    done: set[int] = field(default_factory=set)
+    told_s: float = 0.0
+    changed: bool = True
+
+
+class Share:
+    """The partitions of one worker."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._lost: dict[Part, _Lost] = {}
+        self._dead: set[str] = set()
+        self._dirty: set[Part] = set()
+        self.trackers: dict[Part, Tracker] = {}
+
+    def assign(
+        self, parts: Collection[Part], commits: Mapping[Part, Commit | None], now_s: float
+    ) -> dict[Part, int]:
+        """A rebalance is over; returns where to go on reading in partitions that stayed.
+
+        commits: of the partitions that are new. What is still running of others is theirs no more.
+        """
+        for part in self.trackers.keys() - set(parts):
+            if running := self.trackers.pop(part).running:
+                self._lost[part] = _Lost(set(running))
+        kept = {part: self.trackers[part] for part in parts if part in self.trackers}
+        fresh: dict[Part, Tracker] = {}
+        for part in parts:
+            if part not in kept:
+                lost = self._lost.pop(part, None)
+                fresh[part] = Tracker(commits.get(part), lost.running if lost else ())
+                for worker in (*self._dead, self._worker):
+                    fresh[part].free(worker)  # what we hold ourselves and do not run was aborted
+                fresh[part].expire(now_s)
+        self.trackers = kept | fresh
+        # Written when they were about to be lost: holds of ours that must not outlive us.
+        self._dirty = set(kept)
+        return {part: tracker.next_unseen for part, tracker in kept.items()}
+
+    def complete(self, place: Place) -> None:
+        """The request's fate is durable."""
+        part = (place.topic, place.partition)
+        lost = self._lost.get(part)
+        if lost is not None and place.offset in lost.running:
+            lost.running.remove(place.offset)
+            lost.done.add(place.offset)
+            lost.changed = True
+        elif part in self.trackers:
+            self.trackers[part].complete(place.offset)
+            self._dirty.add(part)
+
+    def abort(self, place: Place) -> None:
+        """The request stopped without a fate: somebody else must run it."""
+        part = (place.topic, place.partition)
+        lost = self._lost.get(part)
+        if lost is not None and place.offset in lost.running:
+            lost.running.remove(place.offset)
+            lost.changed = True
+        elif part in self.trackers:
+            self.trackers[part].put_back(place.offset)
+
+    def changed(self) -> dict[Part, Commit]:
+        """What has changed since the last call and is to be committed."""
+        dirty, self._dirty = self._dirty, set()
+        return {part: self.trackers[part].commit() for part in dirty if part in self.trackers}
+
+    def leaving(self, now_s: float) -> dict[Part, Commit]:
+        """What to commit when a rebalance begins: any partition may be lost, so what runs is held."""
+        hold = Hold(self._worker, now_s + HOLD_S, frozenset())
+        self._dirty.clear()
+        return {part: tracker.commit(hold) for part, tracker in self.trackers.items()}
+
+    def again(self, parts: Iterable[Part]) -> None:
+        """These could not be committed: they are to be committed later."""
+        self._dirty.update(parts)
+
+    def buried(self, worker: str) -> bool:
+        """A worker is dead; whether something is free to be read again."""
+        self._dead.add(worker)
+        return sum(tracker.free(worker) for tracker in self.trackers.values()) > 0
+
+    def told(self, event: Handover) -> bool:
+        """A holder's word; whether something is free to be read again."""
+        tracker = self.trackers.get((event.topic, event.partition))
+        if tracker is None or event.worker == self._worker:
+            return False
+        self._dirty.add((event.topic, event.partition))
+        return tracker.told(Hold(event.worker, event.until_s, frozenset(event.running)), set(event.done))
+
+    def expire(self, now_s: float) -> bool:
+        """Time passes; whether something is free to be read again."""
+        return sum(tracker.expire(now_s) for tracker in self.trackers.values()) > 0
+
+    def reread(self) -> dict[Part, int]:
+        """Where reading goes back to, for what has become free."""
+        found = {part: tracker.reread() for part, tracker in self.trackers.items()}
+        return {part: offset for part, offset in found.items() if offset is not None}
+
+    def reports(self, now_s: float) -> list[Handover]:
+        """What is to be said now about lost partitions."""
+        events = []
+        for (topic, partition), lost in list(self._lost.items()):
+            if lost.changed or (lost.running and now_s - lost.told_s >= RENEW_S):
+                lost.changed, lost.told_s = False, now_s
+                events.append(
+                    Handover(
+                        worker=self._worker,
+                        topic=topic,
+                        partition=partition,
+                        done=tuple(sorted(lost.done)),
+                        running=tuple(sorted(lost.running)),
+                        until_s=now_s + HOLD_S,
+                    )
+                )
+            elif not lost.running and now_s - lost.told_s > _REPORT_S:
+                del self._lost[topic, partition]
+        return events
