@@ -58,8 +58,8 @@ async def main():
     settings = load()
     consumer = WorkConsumer(settings, WorkTopics(settings.kafka.topics, "echo"), "dead")
     await consumer.start()
-    while len(consumer._trackers) < 12:
-        await consumer.take(1, 0.1)
+    while len(consumer.partitions) < 12:
+        await asyncio.sleep(0.1)
     print(consumer.member_id, flush=True)
     await asyncio.sleep(60)
 

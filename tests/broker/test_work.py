@@ -5,10 +5,11 @@ import time
 
 import pytest
 
+from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Lane
 from headrace.core.ports import Outgoing
 from headrace.kafka.producer import Producer
-from headrace.kafka.work import WorkConsumer, WorkTopics
+from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 
 pytestmark = pytest.mark.broker
 
@@ -87,7 +88,7 @@ async def test_never_more_than_asked_for(consumers, publish):
     await publish(*(b"%d" % n for n in range(20)))
     consumer = await consumers("one")
     assert len(await collect(consumer, 3)) == 3
-    assert len(await consumer.take(5, 1.0)) <= 5
+    assert len(await collect(consumer, 5)) == 5
 
 
 async def test_a_rebalance_redoes_nothing_that_runs_where_it_stays(consumers, publish):
@@ -98,19 +99,82 @@ async def test_a_rebalance_redoes_nothing_that_runs_where_it_stays(consumers, pu
     second = await consumers("second")
     until_s = time.monotonic() + 10
     again_first, again_second = [], []
-    while time.monotonic() < until_s and len(first._trackers) == 12:
+    while time.monotonic() < until_s and len(first.partitions) == 12:
         again_first += await first.take(50, 0.1)
         again_second += await second.take(50, 0.1)
-    assert len(first._trackers) == 6
+    assert len(first.partitions) == 6
     again_first += await first.take(50, 1.0)
     assert again_first == []
     # Both keep the lanes of a partition together.
     for consumer in (first, second):
         by_topic = {}
-        for tp in consumer._trackers:
-            by_topic.setdefault(tp.topic, set()).add(tp.partition)
+        for topic, partition in consumer.partitions:
+            by_topic.setdefault(topic, set()).add(partition)
         assert len(by_topic) == 3
         assert len(set(map(frozenset, by_topic.values()))) == 1
+
+
+async def test_what_runs_where_it_was_lost_is_left_to_its_holder(settings, work, publish):
+    """Handed over without redoing anything; what the holder gives up is run anew by the new owner."""
+    both = []
+
+    async def report(event):
+        for consumer in both:
+            consumer.told(event)
+
+    rules = WorkRules(report=report)
+    first, second = (WorkConsumer(settings, work, name, rules) for name in ("first", "second"))
+    both += [first, second]
+    await first.start()
+    await publish(*(b"%d" % n for n in range(40)))
+    running = await collect(first, 40)
+    await second.start()
+    await settle(first, second)
+    moved = [
+        record for record in running if (record.place.topic, record.place.partition) in second.partitions
+    ]
+    assert 0 < len(moved) < 40
+    assert await second.take(50, 1.0) == [], "held by the first"
+    for record in running:
+        if record is moved[0]:
+            first.abort(record.place)
+        else:
+            first.complete(record.place)
+    assert values(await collect(second, 1)) == [moved[0].value]
+    second.complete(moved[0].place)
+    await asyncio.sleep(0.5)
+    await first.stop()
+    await second.stop()
+    third = WorkConsumer(settings, work, "third")
+    await third.start()
+    assert await third.take(50, 2.0) == [], "all is done and committed"
+    await third.stop()
+
+
+async def test_an_obituary_frees_what_the_dead_held(settings, work, consumers, publish):
+    first, second = await consumers("first"), await consumers("second")
+    await settle(first, second)
+    await publish(*(b"%d" % n for n in range(20)))
+    running = await collect(first, 20, timeout_s=2.0)
+    await collect(second, 20, timeout_s=1.0)
+    third = await consumers("third")
+    async with asyncio.timeout(20):
+        while not third.partitions:
+            await asyncio.sleep(0.05)
+    moved = {r.value for r in running if (r.place.topic, r.place.partition) in third.partitions}
+    assert await third.take(50, 1.0) == []
+    for dead in ("first", "second"):
+        third.buried(Obituary(worker=dead, group=work.group, crash=False, sent_at_s=time.time()))
+    freed = {record.value for record in await collect(third, 20, timeout_s=3.0)}
+    assert moved <= freed
+
+
+async def settle(*consumers):
+    """Wait until all have a share."""
+    async with asyncio.timeout(20):
+        while min(len(consumer.partitions) for consumer in consumers) < 12 // len(consumers):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1.5)
 
 
 async def test_completed_work_of_a_kept_partition_is_committed_after_the_rebalance(consumers, publish):
@@ -126,22 +190,25 @@ async def test_completed_work_of_a_kept_partition_is_committed_after_the_rebalan
     third = await consumers("third")
     redone = await third.take(50, 1.0)
     moved = {record.place.partition for record in redone}
-    assert moved <= {tp.partition for tp in second._trackers}, "only what was handed over may be redone"
+    assert moved <= {partition for _, partition in second.partitions}, (
+        "only what was handed over may be redone"
+    )
 
 
-async def test_a_worker_that_is_full_for_long_stays_a_member(consumers, publish, monkeypatch):
+async def test_a_worker_that_is_full_for_long_stays_a_member(settings, work, consumers, publish, monkeypatch):
     monkeypatch.setattr("headrace.kafka.work._HOLD_PAUSE_S", 0.2)
-    consumer = await consumers("full")
-    await publish(b"1")
-    (held,) = await collect(consumer, 1)
-    await publish(b"2")
-    for _ in range(5):
-        await consumer.hold()
-        await asyncio.sleep(0.1)
-    assert consumer._paused
-    consumer.complete(held.place)
-    assert values(await collect(consumer, 1)) == [b"2"]
+    consumer = WorkConsumer(settings, work, "full", WorkRules(window=1))
+    await consumer.start()
+    await publish(b"1", b"2", lane=Lane.PRIORITY)
+    await publish(b"1", b"2")
+    await publish(b"1", b"2", lane=Lane.FLEX)
+    async with asyncio.timeout(10):
+        while not consumer._paused:
+            await asyncio.sleep(0.1)
+    assert len(consumer._window) == 3
+    assert len(await collect(consumer, 6)) == 6
     assert not consumer._paused
+    await consumer.stop()
 
 
 async def test_commit_metadata_survives_many_unfinished_requests(consumers, publish):

@@ -147,8 +147,8 @@ class WorkSource(Protocol):
         """The request's fate is durable; it will be committed and not come again."""
         ...
 
-    async def hold(self) -> None:
-        """Take nothing for now but stay a member of the group; to be called at least once a minute."""
+    def abort(self, place: Place) -> None:
+        """The request was given up without a fate: whoever has its partition runs it anew."""
         ...
 
     @property

@@ -87,6 +87,13 @@ class PartitionReader:
                 found += await self.poll(0.1)
         return found
 
+    async def is_at_end(self) -> bool:
+        """Whether everything that was written before the call has been polled; False when Kafka is away."""
+        try:
+            return not await self._behind(await self._raw.end_offsets(self._partitions))
+        except KafkaError:
+            return False
+
     async def _behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         for partition, end in ends.items():
             if await self._raw.position(partition) < end:

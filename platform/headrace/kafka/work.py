@@ -1,11 +1,15 @@
-"""A worker's share of its group: take in lane order, track, commit. The shell round `core.offsets`.
+"""A worker's share of its group: fetch, hand out, track, commit. The shell round `core.share`.
 
 Order for every record: its fate is acknowledged by the broker, then `complete`, then a commit.
+
+Fetching runs by itself and fills a window, so that a slot that comes free is filled at once, whatever the
+broker does meanwhile; the window decides who is next (`core.window`).
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +17,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from headrace.contracts.topics import LANES, Topics
+from headrace.contracts.events import Handover, Obituary
+from headrace.contracts.topics import LANES, Lane, Topics
 from headrace.core.assignment import Owner
-from headrace.core.offsets import MAX_SPAN, Commit, Tracker
+from headrace.core.offsets import MAX_SPAN, Commit
 from headrace.core.ports import Place, Record
+from headrace.core.share import Part, Share
+from headrace.core.window import Tenant, Window
 from headrace.kafka.assignor import lane_assignor
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.kafka.reader import close
@@ -30,6 +37,9 @@ _REVOKE_COMMIT_S: Final = 2.0
 _MAX_POLL_INTERVAL_MS: Final = 600_000
 # Well under the poll interval, well over the length of a busy moment: pausing throws away what was fetched.
 _HOLD_PAUSE_S: Final = 30.0
+_POLL_S: Final = 0.5
+# While a lane's window is full it is left out of polls, and looked at again after so long.
+_FULL_POLL_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +55,63 @@ class WorkTopics:
         return self.topics.group(self.slug)
 
     @property
-    def lanes(self) -> tuple[str, ...]:
+    def lanes(self) -> Mapping[str, Lane]:
         """The lane topics, in order of service."""
-        return tuple(self.topics.requests(self.slug, lane) for lane in LANES)
+        return {self.topics.requests(self.slug, lane): lane for lane in LANES}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRules:
+    """How a worker takes its share.
+
+    window: requests fetched ahead, in each lane. tenant_of: whose a record is, for fairness.
+    before_new: awaited before anything is read of partitions that are new here, so that all that was said
+        about them is known first.
+    report: publishes what becomes of lost partitions' requests.
+    """
+
+    window: int = 256
+    tenant_of: Callable[[Record], Tenant] = lambda _: None
+    before_new: Callable[[], Awaitable[None]] | None = None
+    report: Callable[[Handover], Awaitable[None]] | None = None
 
 
 class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """Fills `core.ports.WorkSource`."""
 
-    def __init__(self, settings: Settings, work: WorkTopics, worker_id: str) -> None:
+    def __init__(
+        self, settings: Settings, work: WorkTopics, worker_id: str, rules: WorkRules | None = None
+    ) -> None:
         self._settings = settings
-        self._work = work
+        self._group = work.group
+        self._lanes = work.lanes
         self._worker_id = worker_id
+        self._rules = rules or WorkRules()
         self._raw: Any = None
-        self._trackers: dict[TopicPartition, Tracker] = {}
-        self._committed: dict[TopicPartition, Commit] = {}
-        self._dirty: set[TopicPartition] = set()
+        self._share = Share(worker_id)
+        self._window = Window(self._rules.tenant_of)
+        self._committed: dict[Part, Commit] = {}
         # Closed from the moment partitions are taken away until trackers exist for the new ones: aiokafka
         # hands out records while the assignment callback still runs.
         self._assigned = asyncio.Event()
-        self.joined = asyncio.Event()
-        self._held_since_s: float | None = None
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._paused = False
-        self._committer: asyncio.Task[None] | None = None
-
-    @property
-    def run(self) -> str:
+        self.joined = asyncio.Event()
+        self.run = f"-1:{worker_id}"
         """Generation and worker."""
-        return f"{self._generation}:{self._worker_id}"
 
     @property
     def member_id(self) -> str | None:
         """This worker's id in the group, for its obituary."""
         coordinator = self._raw._coordinator if self._raw is not None else None
         return (coordinator.member_id or None) if coordinator is not None else None
+
+    @property
+    def partitions(self) -> frozenset[Part]:
+        """What is ours now."""
+        return frozenset(self._share.trackers)
 
     @property
     def _generation(self) -> int:
@@ -88,166 +121,221 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def start(self) -> None:
         """Begin to join the group; `joined` is set with the first assignment."""
         self._raw = await start_patiently(self._build, close, self._settings.kafka)
-        self._raw.subscribe(self._work.lanes, listener=self)
-        self._committer = asyncio.create_task(self._commit_regularly())
+        self._raw.subscribe(list(self._lanes), listener=self)
+        self._tasks = [asyncio.create_task(self._tick_regularly()), asyncio.create_task(self._fetch())]
 
     async def stop(self) -> None:
         """Commit what is done and leave the group."""
-        if self._committer is not None:
-            self._committer.cancel()
-            await asyncio.gather(self._committer, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._raw is not None:
+            self._put_back()
             await self.commit(_COMMIT_TIMEOUT_S)
+            await self._report()
             raw, self._raw = self._raw, None
             await raw.stop()
 
     async def take(self, max_records: int, timeout_s: float) -> Sequence[Record]:
-        """Requests to start now, higher lanes first. Waits up to `timeout_s` when there are none."""
-        if not self._assigned.is_set():
+        """Requests to start now, in order. Waits up to `timeout_s` when there are none."""
+        taken = self._window.take(max_records)
+        if not taken:
+            self._arrived.clear()
+            self._raise_fault()
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._assigned.wait()
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
-        self._release()
-        started: list[Record] = []
-        try:
-            await self._take(started, max_records, timeout_s)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            # What was registered before the error is in flight and must be run.
-            await asyncio.sleep(min(timeout_s, 0.1))
-        return started
+            taken = self._window.take(max_records)
+        self._room.set()
+        return taken
 
     def complete(self, place: Place) -> None:
         """The request's fate is durable."""
-        partition = TopicPartition(place.topic, place.partition)
-        tracker = self._trackers.get(partition)
-        if tracker is not None:
-            tracker.complete(place.offset)
-            self._dirty.add(partition)
+        self._share.complete(place)
 
-    async def hold(self) -> None:
-        """Take nothing for now. Held for long, all partitions are paused and polled, to stay a member.
+    def abort(self, place: Place) -> None:
+        """The request was given up without a fate: whoever has its partition runs it anew."""
+        self._share.abort(place)
 
-        All or none: with only some paused, the others wait for the long poll that runs for both.
-        """
-        loop = asyncio.get_running_loop()
-        if self._held_since_s is None:
-            self._held_since_s = loop.time()
-        elif loop.time() - self._held_since_s > _HOLD_PAUSE_S and self._assigned.is_set():
-            self._raw.pause(*self._trackers)
-            self._paused = True
-            # Empty, unless a rebalance has forgotten the pause: then these are ours to run all the same.
-            stray = await self._raw.getmany(timeout_ms=0)
-            for partition in stray:
-                self._raw.seek(partition, stray[partition][0].offset)
-            self._held_since_s = loop.time()
+    def buried(self, event: Obituary) -> None:
+        """A worker is dead: what it held is free."""
+        if event.group == self._group and self._share.buried(event.worker):
+            self._room.set()
+
+    def told(self, event: Handover) -> None:
+        """Another worker's word on requests of a partition that it has lost."""
+        if self._share.told(event):
+            self._room.set()
 
     async def commit(self, timeout_s: float) -> None:
         """Commit what has changed. Failure is harmless: only finished work is ever committed."""
-        changed = {tp: self._trackers[tp].commit() for tp in self._dirty if tp in self._trackers}
-        self._dirty.clear()
-        changed = {tp: commit for tp, commit in changed.items() if self._committed.get(tp) != commit}
-        if not changed:
-            return
-        offsets = {tp: OffsetAndMetadata(commit.offset, commit.metadata) for tp, commit in changed.items()}
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._raw.commit(offsets)
-        except (CommitFailedError, IllegalStateError) as error:
-            _log.debug("commit refused, the group is moving on: %r", error)
-            self._dirty.update(changed)  # those that stay ours are committed after the rebalance
-        except (TimeoutError, KafkaError) as error:
-            _log.warning("commit failed, will be repeated: %r", error)
-            self._dirty.update(changed)
-        else:
-            self._committed.update(changed)
+        await self._commit(self._share.changed(), timeout_s)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """A rebalance begins: commit and go on. Draining here would stop every member of the group."""
         self._assigned.clear()
-        await self.commit(_REVOKE_COMMIT_S)
+        self._put_back()
+        await self._commit(self._share.leaving(time.time()), _REVOKE_COMMIT_S)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Keep the trackers of partitions that stayed; restore those of new ones from their commits."""
-        kept = {tp: self._trackers[tp] for tp in assigned if tp in self._trackers}
-        fresh = [tp for tp in assigned if tp not in kept]
-        self._trackers = kept | {tp: Tracker(commit) for tp, commit in (await self._commits(fresh)).items()}
-        self._committed = {tp: commit for tp, commit in self._committed.items() if tp in kept}
-        for tp, tracker in kept.items():
+        fresh = [tp for tp in assigned if tp not in self._share.trackers]
+        if fresh and self._rules.before_new is not None:
+            await self._rules.before_new()
+        commits = await self._commits(fresh)
+        self._put_back()
+        kept = self._share.assign(assigned, commits, time.time())
+        self._committed = {part: commit for part, commit in self._committed.items() if part in kept}
+        for part, offset in kept.items():
             # aiokafka goes back to the committed offset; what ran meanwhile need not be read again.
-            self._raw.seek(tp, tracker.next_unseen)
+            self._raw.seek(TopicPartition(*part), offset)
         if self._paused:
             self._raw.pause(*assigned)
+        self.run = f"{self._generation}:{self._worker_id}"
         _log.info("generation %d: partitions %s", self._generation, sorted({tp.partition for tp in assigned}))
         self._assigned.set()
         self.joined.set()
 
-    async def _commits(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Commit | None]:
+    def _put_back(self) -> None:
+        """What nobody has begun is read again, by whoever has the partition then."""
+        for waiting in self._window.drain():
+            self._share.abort(waiting.place)
+
+    async def _commits(self, partitions: Sequence[TopicPartition]) -> dict[Part, Commit | None]:
         if not partitions:
             return {}
         # Public `committed()` drops the metadata.
         found = await self._raw._coordinator.fetch_committed_offsets(partitions)
         return {tp: _as_commit(found.get(tp)) for tp in partitions}
 
-    async def _take(self, started: list[Record], max_records: int, timeout_s: float) -> None:
-        for topic in self._work.lanes:
-            if (free := max_records - len(started)) <= 0:
-                return
-            if partitions := self._open(topic):
-                started += await self._poll(partitions, free, 0.0)
-        if started:
-            return
-        partitions = [tp for topic in self._work.lanes for tp in self._open(topic)]
-        if partitions:
-            started += await self._poll(partitions, max_records, timeout_s)
-        else:
-            await asyncio.sleep(timeout_s)
+    async def _fetch(self) -> None:
+        """Fill the window, for ever."""
+        while True:
+            await self._assigned.wait()
+            self._go_back()
+            open_ = self._open()
+            if not open_:
+                await self._wait_for_room()
+                continue
+            try:
+                await self._poll(open_)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(0.1)
 
-    async def _poll(
-        self, partitions: Sequence[TopicPartition], max_records: int, timeout_s: float
-    ) -> list[Record]:
-        """Those polled that are ours, and neither running nor done; from now on they run."""
-        before = self._trackers
+    async def _poll(self, open_: Sequence[TopicPartition]) -> None:
+        """Those polled that are ours, and neither running nor done, go into the window."""
+        self._resume()
+        before = self._share.trackers
+        is_all = len(open_) == len(before)
+        room = min(self._rules.window - self._window.waiting(lane) for lane in self._lanes_of(open_))
         polled = await self._raw.getmany(
-            *partitions, timeout_ms=int(timeout_s * 1000), max_records=max_records
+            *open_, timeout_ms=int((_POLL_S if is_all else _FULL_POLL_S) * 1000), max_records=room
         )
         await self._assigned.wait()
-        started: list[Record] = []
         for tp, batch in polled.items():
-            tracker = self._trackers.get(tp)
+            tracker = self._share.trackers.get(tp)
             if tracker is None:
                 continue  # lost: its new owner reads it
-            if tracker is not before[tp]:
+            if tracker is not before.get(tp):
                 # Lost and come back while we polled: the tracker must see everything from its commit on.
                 self._raw.seek(tp, tracker.next_unseen)
                 continue
-            started += [record(raw) for raw in batch if tracker.start(raw.offset)]
-        return started
+            self._window.add(
+                self._lanes[tp.topic], [record(raw) for raw in batch if tracker.start(raw.offset)]
+            )
+        if self._window:
+            self._arrived.set()
+            await asyncio.sleep(0)  # they start before we look for more
 
-    def _open(self, topic: str) -> list[TopicPartition]:
-        """The topic's partitions whose oldest unfinished request is not too far behind."""
-        return [tp for tp, tracker in self._trackers.items() if tp.topic == topic and tracker.span < MAX_SPAN]
+    def _go_back(self) -> None:
+        """Read again what has become free."""
+        for part, offset in self._share.reread().items():
+            self._raw.seek(TopicPartition(*part), offset)
 
-    def _release(self) -> None:
-        self._held_since_s = None
+    def _open(self) -> list[TopicPartition]:
+        """Partitions of lanes with room, whose oldest unfinished request is not too far behind."""
+        window = self._rules.window
+        full = {topic for topic, lane in self._lanes.items() if self._window.waiting(lane) >= window}
+        return [
+            TopicPartition(*part)
+            for part, tracker in self._share.trackers.items()
+            if part[0] not in full and tracker.span < MAX_SPAN
+        ]
+
+    def _lanes_of(self, partitions: Sequence[TopicPartition]) -> set[Lane]:
+        return {self._lanes[topic] for topic in {tp.topic for tp in partitions}}
+
+    async def _wait_for_room(self) -> None:
+        """Stay a member meanwhile: held for long, all partitions are paused and polled.
+
+        All or none: with only some paused, the others wait for the long poll that runs for both.
+        """
+        self._room.clear()
+        try:
+            async with asyncio.timeout(_HOLD_PAUSE_S):
+                await self._room.wait()
+        except TimeoutError:
+            if self._assigned.is_set() and self._share.trackers:
+                self._raw.pause(*(TopicPartition(*part) for part in self._share.trackers))
+                self._paused = True
+                # Empty, unless a rebalance has forgotten the pause: then these are ours all the same.
+                stray = await self._raw.getmany(timeout_ms=0)
+                for tp in stray:
+                    self._raw.seek(tp, stray[tp][0].offset)
+
+    def _resume(self) -> None:
         if self._paused:
             self._raw.resume(*self._raw.paused())
             self._paused = False
 
-    async def _commit_regularly(self) -> None:
+    def _raise_fault(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _commit(self, changed: Mapping[Part, Commit], timeout_s: float) -> None:
+        changed = {part: commit for part, commit in changed.items() if self._committed.get(part) != commit}
+        if not changed:
+            return
+        offsets = {
+            TopicPartition(*part): OffsetAndMetadata(commit.offset, commit.metadata)
+            for part, commit in changed.items()
+        }
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._raw.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            _log.debug("commit refused, the group is moving on: %r", error)
+            self._share.again(changed)  # those that stay ours are committed after the rebalance
+        except (TimeoutError, KafkaError) as error:
+            _log.warning("commit failed, will be repeated: %r", error)
+            self._share.again(changed)
+        else:
+            self._committed.update(changed)
+
+    async def _tick_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._settings.worker.commit_interval_s)
-            if self._dirty and self._assigned.is_set():
+            if self._share.expire(time.time()):
+                self._room.set()
+            if self._assigned.is_set():
                 await self.commit(_COMMIT_TIMEOUT_S)
+            await self._report()
+
+    async def _report(self) -> None:
+        if self._rules.report is not None:
+            for event in self._share.reports(time.time()):
+                await self._rules.report(event)
 
     def _build(self) -> Any:
         settings = self._settings.worker
         return AIOKafkaConsumer(
             **arguments(self._settings.kafka, client_id=self._worker_id),
-            group_id=self._work.group,
+            group_id=self._group,
             partition_assignment_strategy=[lane_assignor(self._owned)],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -264,7 +352,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         )
 
     def _owned(self) -> Owner:
-        return Owner(self._generation, frozenset(tp.partition for tp in self._trackers))
+        return Owner(self._generation, frozenset(partition for _, partition in self._share.trackers))
 
 
 def _as_commit(found: OffsetAndMetadata | None) -> Commit | None:

@@ -6,7 +6,7 @@ import time
 from contextlib import AsyncExitStack
 
 from headrace.contracts.errors import HeadraceError
-from headrace.contracts.events import WorkerState
+from headrace.contracts.events import Obituary, WorkerState
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Start, Worker, decide
 from headrace.kafka.admin import Admin
@@ -90,12 +90,21 @@ class Scaler:
     async def _obituary(self, ended: Exit) -> None:
         heartbeat = self.fleet.heartbeats.get(ended.child.id)
         try:
+            if heartbeat is not None and heartbeat.group:
+                # Before its partitions move: their next owner must know that what it held is free.
+                await self._say_dead(ended.child.id, heartbeat.group)
             if heartbeat is not None and heartbeat.member_id and heartbeat.group:
                 await self._admin.leave_group(heartbeat.group, heartbeat.member_id)
             if heartbeat is None or heartbeat.state is not WorkerState.FAILED:
                 await self._take_off(ended.child.id)
         except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
             _log.warning("obituary of %s not sent: %r", ended.child.id, error)
+
+    async def _say_dead(self, worker_id: str, group: str) -> None:
+        event = Obituary(worker=worker_id, group=group, crash=False, sent_at_s=time.time())
+        control = self._settings.kafka.topics.control
+        key = f"obituary/{worker_id}".encode()
+        await (await self._producer.send(Outgoing(control, event.encode(), key)))
 
     async def _forget(self) -> None:
         """Names of the long dead come off the list, whoever started them."""

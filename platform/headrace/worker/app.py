@@ -8,27 +8,25 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
 
-from headrace.contracts.errors import HeadraceError, SetupError
-from headrace.contracts.events import Cancel, ModelDeployed, WorkerState
-from headrace.core.ports import Engine
+from headrace.contracts.errors import SetupError
+from headrace.contracts.events import Cancel, Handover, ModelDeployed, Obituary, WorkerState
+from headrace.core.ports import Engine, Outgoing
 from headrace.engines import catalog
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
-from headrace.kafka.work import WorkConsumer, WorkTopics
+from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 from headrace.registry.cache import FunctionCache
 from headrace.registry.sources import resolve
 from headrace.settings import Settings
 from headrace.worker.cancels import Cancels
+from headrace.worker.control import Control
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
 from headrace.worker.loop import Loop, Parts
 from headrace.worker.replies import Replies, ReplyRules
 from headrace.worker.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
-
-_CONTROL_POLL_S: Final = 1.0
 
 
 async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
@@ -74,7 +72,15 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         stack.callback(watchdog.stop)
 
         work = WorkTopics(topics, deployed.slug)
-        source = WorkConsumer(settings, work, bench.spec.id)
+        control = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None}))
+        news = Control(control)
+
+        async def report(event: Handover) -> None:
+            key = f"handover/{event.worker}/{event.topic}/{event.partition}"
+            await bench.producer.send(Outgoing(topics.control, event.encode(), key.encode()))
+
+        work_rules = WorkRules(before_new=news.catch_up, report=report)
+        source = WorkConsumer(settings, work, bench.spec.id, work_rules)
         rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}", deployed.name)
         cancels = Cancels()
         capacity = min(engine.capacity, deployed.manifest.limits.max_concurrency or engine.capacity)
@@ -87,9 +93,17 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             member_id=source.member_id,
             group=work.group,
         )
-        control = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None}))
-        follower = asyncio.create_task(_follow_control(control, cancels, loop))
+
+        def cancel(event: Cancel) -> None:
+            cancels.add(event.request_id, event.sent_at_s)
+            loop.cancel(event.request_id)
+
+        news.on(Cancel, cancel)
+        news.on(Obituary, source.buried)
+        news.on(Handover, source.told)
+        follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
+        await news.catch_up()
 
         await source.start()
         stack.push_async_callback(source.stop)
@@ -136,17 +150,3 @@ async def _engine(settings: Settings, deployed: ModelDeployed) -> AsyncIterator[
         yield engine
     finally:
         await engine.stop()
-
-
-async def _follow_control(reader: PartitionReader, cancels: Cancels, loop: Loop) -> None:
-    while True:
-        for record in await reader.poll(_CONTROL_POLL_S):
-            if record.value is None:
-                continue
-            try:
-                event = Cancel.decode(record.value)
-            except HeadraceError as error:
-                _log.warning("control record at %s ignored: %s", record.place, error)
-                continue
-            cancels.add(event.request_id, event.sent_at_s)
-            loop.cancel(event.request_id)

@@ -7,6 +7,7 @@ out of order; what is committed is `core.offsets`' business.
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -121,11 +122,9 @@ class Loop:
 
     async def _wait_for_slot(self) -> None:
         self._freed.clear()
-        try:
-            async with asyncio.timeout(1.0):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
                 await self._freed.wait()
-        except TimeoutError:
-            await self._parts.source.hold()
 
     async def _serve(self, record: Record) -> None:
         """One record to its fate, then complete."""
@@ -134,6 +133,7 @@ class Loop:
             self._parts.source.complete(record.place)
         except asyncio.CancelledError:
             _log.info("request at %s aborted by the drain; another worker gets it", record.place)
+            self._parts.source.abort(record.place)
             raise
         except Exception as error:  # noqa: BLE001  # kept in _fault, raised by run()
             # Not even a dead letter could be written, for a reason that is not Kafka's absence. Nothing is

@@ -26,7 +26,7 @@ class Source:
     def __init__(self):
         self.pending = []
         self.completed = []
-        self.held = 0
+        self.aborted = []
 
     async def take(self, max_records, timeout_s):
         taken, self.pending = self.pending[:max_records], self.pending[max_records:]
@@ -37,8 +37,8 @@ class Source:
     def complete(self, place):
         self.completed.append(place.offset)
 
-    async def hold(self):
-        self.held += 1
+    def abort(self, place):
+        self.aborted.append(place.offset)
 
 
 class Engine:
@@ -236,10 +236,3 @@ async def test_a_fault_of_ours_is_dead_lettered_not_lost(bench, topics, monkeypa
     await until(lambda: bench.source.completed == [0])
     assert bench.log.records[0].topic == topics.dead_letters
     assert finals(bench.log) == {"r0": State.FAILED}
-
-
-async def test_a_full_worker_holds_its_place_in_the_group(bench):
-    bench.source.pending = [ask("wait", n) for n in range(5)]
-    await until(lambda: bench.source.held > 0)
-    bench.engine.go_on.set()
-    await until(lambda: len(bench.source.completed) == 5)
