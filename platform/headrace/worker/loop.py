@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _POLL_S: Final = 0.25
 _SWEEP_S: Final = 0.25
 _RETRY_S: Final = 1.0
+_STARTS: Final = 16
+"""Requests begun between two turns of the event loop."""
 
 
 @dataclass(slots=True)
@@ -92,9 +94,9 @@ class Loop:
                 if free <= 0:
                     await self._wait_for_slot()
                     continue
-                for record in await self._parts.source.take(free, _POLL_S):
+                for record in await self._parts.source.take(min(free, _STARTS), _POLL_S):
                     self._start(record)
-                # They start before we look for more: looking takes longer than their first step.
+                # They start before we look for more, so that the first answers leave while others begin.
                 await asyncio.sleep(0)
         finally:
             sweeper.cancel()
