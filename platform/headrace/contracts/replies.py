@@ -4,8 +4,7 @@ The value is the exact OpenAI chunk, response or merged error body. Of a stream,
 carries the whole response, so that a gap left by lost chunks can be closed.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import InvalidRequest
@@ -19,9 +18,8 @@ _STATES: Final = {kind.encode(): state for state, kind in TYPES.items()}
 _SEQUENCE_DIGITS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """What a reply says in its headers.
+class ReplyHead(NamedTuple):
+    """What a reply says in its headers. A tuple, because one is made for each reply.
 
     state: the final state; None for a chunk.
     sequence: a chunk's place from 0; on the final record, the number of chunks before it.

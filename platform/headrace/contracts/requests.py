@@ -4,9 +4,8 @@ The value is the exact OpenAI JSON body, so a curl body pasted into kcat is a va
 header is optional.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import InvalidRequest
@@ -18,17 +17,15 @@ PATHS: Final = (CHAT, COMPLETIONS)
 MAX_ID_CHARS: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyAddress:
+class ReplyAddress(NamedTuple):
     """Where the answer goes; `partition` None lets the producer choose."""
 
     topic: str
     partition: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """All that a request says about itself in its headers."""
+class RequestHead(NamedTuple):
+    """All that a request says about itself in its headers. A tuple, because one is made for each request."""
 
     id: str
     source: str
@@ -68,6 +65,10 @@ def write(head: RequestHead) -> h.Headers:
         out.append((h.BATCH_ID, head.batch_id.encode()))
     if head.attempt != 1:
         out.append((h.ATTEMPT, str(head.attempt).encode()))
+    if head.crashes:
+        out.append((h.CRASHES, str(head.crashes).encode()))
+    if head.suspects is not None:
+        out.append((h.SUSPECTS, head.suspects.encode()))
     out.extend(head.correlation)
     return out
 

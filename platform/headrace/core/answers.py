@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts import replies
@@ -13,8 +15,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.ports import Outgoing
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a request ended: a final state and the exact body for the caller."""
 
     state: State
@@ -37,8 +38,7 @@ class ReplyRules:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyTarget:
+class ReplyTarget(NamedTuple):
     """One request's way back. `address` None means `results`; `refused` says why, if the caller named one."""
 
     head: RequestHead
@@ -56,14 +56,21 @@ def refusal(rules: ReplyRules, address: ReplyAddress, partitions: int, *, truste
     topic = address.topic
     if topic == rules.topics.replies and address.partition is not None and trusted:
         pass
-    elif rules.topics.is_internal(topic):
-        return f"topic {topic} is internal"
-    elif not any(fnmatchcase(topic, pattern) for pattern in rules.allowed):
-        return f"topic {topic} is not allowed by HEADRACE_WORKER_REPLY_TOPICS"
+    elif (forbidden := _forbidden(rules.topics, rules.allowed, topic)) is not None:
+        return forbidden
     if partitions == 0:
         return f"topic {topic} does not exist"
     if address.partition is not None and address.partition >= partitions:
         return f"topic {topic} has no partition {address.partition}"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _forbidden(topics: Topics, allowed: tuple[str, ...], topic: str) -> str | None:
+    if topics.is_internal(topic):
+        return f"topic {topic} is internal"
+    if not any(fnmatchcase(topic, pattern) for pattern in allowed):
+        return f"topic {topic} is not allowed by HEADRACE_WORKER_REPLY_TOPICS"
     return None
 
 

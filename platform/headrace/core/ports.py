@@ -1,15 +1,13 @@
 """What the shells need from adapters. Only `app.py` files choose which adapter fills a port."""
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from headrace.contracts.headers import Headers
 from headrace.contracts.openai import Body
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request, as an engine sees it.
 
     value: the exact JSON body, for engines that take OpenAI bodies.
@@ -25,15 +23,13 @@ class Call:
     created_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(NamedTuple):
     """One chunk of a stream: the exact JSON of an OpenAI chunk."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
+class Final(NamedTuple):
     """The whole answer: the exact JSON of an OpenAI response. `incomplete` when it was cut short."""
 
     value: bytes

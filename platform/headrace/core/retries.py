@@ -5,7 +5,7 @@ carries everything that the first record had by its place: its id, its deadline 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -100,4 +100,4 @@ def back_to_lane(topics: Topics, record: Record) -> Outgoing:
 
 def next_attempt(head: RequestHead) -> RequestHead:
     """The head of the attempt after this one."""
-    return replace(head, attempt=head.attempt + 1)
+    return head._replace(attempt=head.attempt + 1)

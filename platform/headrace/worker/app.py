@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.events import Cancel, Handover, ModelDeployed, Obituary, WorkerState
+from headrace.core.answers import ReplyRules
 from headrace.core.ports import Engine, Outgoing
 from headrace.engines import catalog
 from headrace.kafka.producer import Producer
@@ -23,7 +24,7 @@ from headrace.worker.cancels import Cancels
 from headrace.worker.control import Control
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
 from headrace.worker.loop import Loop, Parts
-from headrace.worker.replies import Replies, ReplyRules
+from headrace.worker.replies import Replies
 from headrace.worker.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """From a record to a call, or to the reason why not."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace.contracts import openai, requests
 from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
@@ -10,8 +10,7 @@ from headrace.core import admission
 from headrace.core.ports import Call, Record
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A request that may run. `expires_at_s`: when it must be over, at the latest."""
 
     record: Record
@@ -20,8 +19,7 @@ class Job:
     expires_at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A request that may not run.
 
     dead_letter: it could not even be read, so the original bytes are kept for a person to look at.

@@ -22,10 +22,11 @@ from headrace.contracts.errors import (
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
+from headrace.core.answers import Outcome, failure
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Engine, Place, Publisher, Record, WorkSource
 from headrace.worker.cancels import Cancels
-from headrace.worker.execution import Outcome, execute, failure
+from headrace.worker.execution import execute
 from headrace.worker.intake import Job, Refusal, read
 from headrace.worker.replies import Replies
 

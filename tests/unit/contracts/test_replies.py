@@ -20,6 +20,8 @@ _heads = st.builds(
     sequence=st.integers(0, 10**9),
     attempt=st.integers(1, 99),
     run=_text,
+    model=_text,
+    correlation=st.just(()),  # echoed for the caller, not read
 )
 
 

@@ -12,10 +12,11 @@ from headrace.contracts import replies
 from headrace.contracts.errors import ContextLengthExceeded
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
+from headrace.core.answers import ReplyRules
 from headrace.core.ports import Final, Partial
 from headrace.worker.cancels import Cancels
 from headrace.worker.loop import Loop, Parts
-from headrace.worker.replies import Replies, ReplyRules
+from headrace.worker.replies import Replies
 
 
 class Source:

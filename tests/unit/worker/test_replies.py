@@ -5,8 +5,8 @@ import pytest
 from headrace.contracts import headers as h
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
-from headrace.worker.execution import Outcome
-from headrace.worker.replies import Replies, ReplyRules
+from headrace.core.answers import Outcome, ReplyRules
+from headrace.worker.replies import Replies
 
 DONE = Outcome(State.COMPLETED, b'{"id":"x"}')
 

@@ -9,13 +9,22 @@ from headrace.contracts.documents.header_tables import (
     DEAD_LETTER_HEADERS,
     REPLY_HEADERS,
     REQUEST_HEADERS,
+    RETRY_HEADERS,
     header_schema,
 )
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.responses import SCHEMAS
-from headrace.contracts.events import Cancel, Event, GatewayHeartbeat, ModelDeployed, WorkerHeartbeat
+from headrace.contracts.events import (
+    Cancel,
+    Event,
+    GatewayHeartbeat,
+    Handover,
+    ModelDeployed,
+    Obituary,
+    WorkerHeartbeat,
+)
 from headrace.contracts.openai import ChatBody, CompletionBody
-from headrace.contracts.topics import LANES, Lane, TopicPlan, Topics
+from headrace.contracts.topics import LANES, RETRY_DELAYS_S, Lane, TopicPlan, Topics
 
 _BINDING_VERSION: Final = "0.5.0"
 _PLACEHOLDER: Final = "model"
@@ -25,6 +34,8 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
     "workerHeartbeat": WorkerHeartbeat,
     "gatewayHeartbeat": GatewayHeartbeat,
     "cancel": Cancel,
+    "obituary": Obituary,
+    "handover": Handover,
 }
 _ANSWERS: Final = ("ChatCompletion", "Completion", "Error")
 _CHUNKS: Final = ("ChatCompletionChunk", "CompletionChunk")
@@ -32,7 +43,15 @@ _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "replies": (_TOPICS.replies, ("chunk", "final"), "Answers to gateways, a partition each."),
     "results": (_TOPICS.results, ("final",), "Answers whose request names no reply topic we may use."),
     "deadLetters": (_TOPICS.dead_letters, ("deadLetter",), "Records that could not be served."),
-    "control": (_TOPICS.control, ("cancel",), "Cancels, keyed by request id."),
+    **{
+        f"retries{delay}": (_TOPICS.retries(delay), ("retry",), f"Requests whose next attempt is in {delay}.")
+        for delay in RETRY_DELAYS_S
+    },
+    "control": (
+        _TOPICS.control,
+        ("cancel", "obituary", "handover"),
+        "Cancels, keyed by request id; what workers must know of each other.",
+    ),
     "workers": (_TOPICS.workers, ("workerHeartbeat", "gatewayHeartbeat"), "Who is alive, keyed by id."),
     "models": (_TOPICS.models, ("modelDeployed",), "What is deployed, keyed by model name."),
 }
@@ -135,7 +154,14 @@ def _operations() -> dict[str, Any]:
     found["readResults"] = _simple("receive", "publisher", "results")
     found["archiveResults"] = _simple("receive", "platform", "results")
     found["writeResults"] = _simple("send", "platform", "results")
-    for name in ("replies", "deadLetters", "control", "workers", "models"):
+    for name in (
+        "replies",
+        "deadLetters",
+        *(f"retries{delay}" for delay in RETRY_DELAYS_S),
+        "control",
+        "workers",
+        "models",
+    ):
         found[f"write{name[0].upper()}{name[1:]}"] = _simple("send", "platform", name)
     return found
 
@@ -158,6 +184,7 @@ def _messages() -> dict[str, Any]:
         "deadLetter": _message(
             "headrace.dead-letter", header_schema(DEAD_LETTER_HEADERS), {"description": "The original bytes."}
         ),
+        "retry": _message(requests.TYPE, header_schema((*REQUEST_HEADERS, *RETRY_HEADERS)), bodies),
     }
     for name in ("request", "chunk", "final"):
         found[name]["correlationId"] = {"$ref": f"#/components/correlationIds/{h.CORRELATION_ID}"}

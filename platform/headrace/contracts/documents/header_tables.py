@@ -50,6 +50,7 @@ REQUEST_HEADERS: Final = (
     HeaderRow((h.TENANT_ID,), "On whose account.", _TEXT),
     HeaderRow((h.BATCH_ID,), "Batch it belongs to.", _TEXT),
     HeaderRow((h.ATTEMPT,), "Which attempt this is, from 1.", _NUMBER),
+    HeaderRow((h.SIGNATURE,), "A gateway's word for id, tenant, model and deadline.", _TEXT),
     HeaderRow((h.TRACE_PARENT,), "W3C trace context.", _TEXT),
     HeaderRow((h.TRACE_STATE,), "W3C trace context.", _TEXT),
 )
@@ -93,6 +94,13 @@ DEAD_LETTER_HEADERS: Final = (
     HeaderRow((h.ERROR_MESSAGE,), "What was wrong, for a person.", _TEXT, always=True),
 )
 
+RETRY_HEADERS: Final = (
+    HeaderRow((h.NOT_BEFORE,), "When it may go back to its lane.", _TIME, always=True),
+    *DEAD_LETTER_HEADERS,
+    HeaderRow((h.CRASHES,), "Engine crashes that were put down to it.", _NUMBER),
+    HeaderRow((h.SUSPECTS,), "The group of requests that it shares the last of them with.", _TEXT),
+)
+
 
 def header_schema(rows: Iterable[HeaderRow]) -> dict[str, Any]:
     """A JSON Schema object of the headers, under every name."""
@@ -126,5 +134,6 @@ def header_tables() -> str:
             header_table("Request records", REQUEST_HEADERS),
             header_table("Reply records", REPLY_HEADERS),
             header_table("Dead letters: the original headers and these", DEAD_LETTER_HEADERS),
+            header_table("Retries: the original headers and these", RETRY_HEADERS),
         )
     )

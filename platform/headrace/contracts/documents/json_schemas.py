@@ -8,7 +8,14 @@ from pydantic.json_schema import models_json_schema
 
 from headrace.contracts.documents.header_tables import REPLY_HEADERS, REQUEST_HEADERS, header_schema
 from headrace.contracts.documents.responses import SCHEMAS as RESPONSES
-from headrace.contracts.events import Cancel, GatewayHeartbeat, ModelDeployed, WorkerHeartbeat
+from headrace.contracts.events import (
+    Cancel,
+    GatewayHeartbeat,
+    Handover,
+    ModelDeployed,
+    Obituary,
+    WorkerHeartbeat,
+)
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.openai import ChatBody, CompletionBody
 
@@ -22,6 +29,8 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "worker-heartbeat": WorkerHeartbeat,
     "gateway-heartbeat": GatewayHeartbeat,
     "cancel": Cancel,
+    "obituary": Obituary,
+    "handover": Handover,
     "chat-body": ChatBody,
     "completion-body": CompletionBody,
 }
