@@ -54,10 +54,13 @@ def retry(topics: Topics, record: Record, why: Retry, now_s: float) -> Outgoing:
     due_s = now_s + RETRY_DELAYS_S[why.delay]
     kept = [(name, value) for name, value in record.headers.items() if name not in _REWRITTEN]
     origin = record.headers.get(h.ORIGIN_TOPIC) or record.place.topic.encode()
+    expiry = record.headers.get(h.EXPIRY_TIME)
+    signed = (h.EXPIRY_TIME, expiry) if expiry and h.SIGNATURE in record.headers else None
     rewritten: h.Headers = [
         (h.ID, why.head.id.encode()),
         (h.ATTEMPT, str(why.head.attempt).encode()),
-        requests.expiry(why.expires_at_s),
+        # A gateway's signature covers these very bytes.
+        signed or requests.expiry(why.expires_at_s),
         (h.NOT_BEFORE, datetime.fromtimestamp(due_s, UTC).isoformat().encode()),
         (h.ORIGIN_TOPIC, origin),
         (h.ORIGIN_PARTITION, str(record.place.partition).encode()),
