@@ -81,6 +81,12 @@ class GatewaySettings(_Group):
     keepalive_s: float = Field(default=15.0, gt=0)
     max_waiting: int = Field(default=10_000, ge=1)
     """Requests one gateway holds at once; more are refused with 429."""
+    tenant_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
+    """Header in which a proxy that callers cannot pass by says whose request it is."""
+    tenant_max_waiting: int | None = Field(default=None, ge=1)
+    tenant_rate_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    tenant_burst: int | None = Field(default=None, ge=1)
+    """Beside the rate: requests at once after a pause; None: those of one second."""
     drain_s: float = Field(default=20.0, ge=0)
 
 

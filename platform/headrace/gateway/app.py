@@ -1,7 +1,6 @@
 """Wiring of a gateway."""
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -16,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import HeadraceError
+from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import PATHS, ReplyAddress
 from headrace.core.ports import Reader
 from headrace.gateway.catalog import routes
@@ -126,10 +126,12 @@ def application(
 
 def _signing_key(settings: Settings) -> bytes:
     if settings.secret_key is None:
-        _log.warning("HEADRACE_SECRET_KEY is not set: ids of this gateway mean nothing to others")
+        _log.warning(
+            "HEADRACE_SECRET_KEY is not set: ids and signatures of this gateway mean nothing to others, and "
+            "workers that have a secret refuse its requests"
+        )
         return secrets.token_bytes(32)
-    # BLAKE2b takes keys of up to 64 bytes; the setting may be longer.
-    return hashlib.sha256(settings.secret_key.get_secret_value().encode()).digest()
+    return signing_key(settings.secret_key.get_secret_value())
 
 
 async def _together(

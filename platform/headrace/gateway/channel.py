@@ -4,10 +4,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
+from typing import NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts import ids, requests
 from headrace.contracts.events import ModelDeployed
+from headrace.contracts.identity import Claims, sign
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.topics import Lane, Topics
 from headrace.core.ports import Outgoing
@@ -15,12 +17,20 @@ from headrace.core.ports import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this gateway is. `key` signs request ids."""
+    """Who this gateway is. `key` signs request ids and requests."""
 
     source: str
     key: bytes
     reply: ReplyAddress
     topics: Topics
+
+
+class Named(NamedTuple):
+    """What sets one request of a channel apart from the others."""
+
+    id: bytes
+    expires_at_s: float
+    tenant: bytes | None
 
 
 class Channel:
@@ -30,6 +40,8 @@ class Channel:
         self.deployed = deployed
         self.lane = lane
         self.model_tag = ids.model_tag(deployed.slug)
+        self._key = identity.key
+        self._slug = deployed.slug.encode()
         self._topic = identity.topics.requests(deployed.slug, lane)
         self._partitions = _round(deployed.partitions)
         head = RequestHead(id="", source=identity.source, path=path, reply=identity.reply)
@@ -39,9 +51,13 @@ class Channel:
         """Partitions in turn: even within one gateway, and started anywhere, so even among several."""
         return next(self._partitions)
 
-    def record(self, request_id: bytes, value: bytes, partition: int, expires_at_s: float) -> Outgoing:
+    def record(self, named: Named, value: bytes, partition: int) -> Outgoing:
         """The record of one request."""
-        headers = [(h.ID, request_id), requests.expiry(expires_at_s), *self._headers]
+        expiry = requests.expiry(named.expires_at_s)
+        signature = sign(self._key, Claims(named.tenant or b"", named.id, self._slug, expiry[1]))
+        headers = [(h.ID, named.id), expiry, (h.SIGNATURE, signature), *self._headers]
+        if named.tenant is not None:
+            headers.append((h.TENANT_ID, named.tenant))
         return Outgoing(self._topic, value, None, headers, partition)
 
 

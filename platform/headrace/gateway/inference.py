@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
 from headrace.gateway.problems import refuse, respond, retry_headers
 from headrace.gateway.submit import Submitter
+from headrace.gateway.tenants import tenant_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
 from headrace.settings import GatewaySettings
 
@@ -38,12 +39,15 @@ class Inference:
         self._path = path
         self._submitter = submitter
         self._limit_bytes = settings.max_body_bytes
+        name = settings.tenant_header
+        self._tenant_header = None if name is None else name.lower().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
             value = await _read_body(_headers(scope), receive, self._limit_bytes)
-            waiting = await self._submitter.submit(self._submitter.check(self._path, value))
+            checked = self._submitter.check(self._path, value, self._tenant(scope))
+            waiting = await self._submitter.submit(checked)
         except HeadraceError as error:
             await refuse(send, error)
         except ClientGone:
@@ -53,7 +57,13 @@ class Inference:
             await refuse(send, InternalError("The gateway failed on this request; nothing was queued"))
         else:
             waiting.gone = partial(_disconnected, receive)
-            await self._answer(waiting, send)
+            try:
+                await self._answer(waiting, send)
+            finally:
+                self._submitter.release(checked, waiting)
+
+    def _tenant(self, scope: Scope) -> bytes | None:
+        return None if self._tenant_header is None else tenant_of(self._tenant_header, scope["headers"])
 
     async def _answer(self, waiting: Waiting, send: Send) -> None:
         try:
@@ -67,8 +77,6 @@ class Inference:
             _log.exception("a fault of ours on request %s", waiting.request_id)
             error = InternalError("The gateway failed on the answer")
             await _respond(send, Answer(error.kind.http_status, error.body()), waiting.key)
-        finally:
-            self._submitter.replies.remove(waiting)
 
 
 async def _stream(waiting: WaitingStream, send: Send) -> None:

@@ -11,6 +11,7 @@ from starlette.types import Send
 
 from headrace.contracts.errors import HeadraceError, InternalError, MethodNotAllowed, UnknownPath
 from headrace.contracts.requests import PATHS
+from headrace.core.limits import OverLimit
 
 Header = tuple[bytes, bytes]
 
@@ -43,7 +44,10 @@ async def respond(
 
 async def refuse(send: Send, error: HeadraceError) -> None:
     """Answer a request that was not queued."""
-    headers = retry_headers(error.kind.http_status, queued=False)
+    if isinstance(error, OverLimit):
+        headers: Sequence[Header] = ((b"retry-after", b"%d" % error.retry_after_s),)
+    else:
+        headers = retry_headers(error.kind.http_status, queued=False)
     await respond(send, error.kind.http_status, error.body(), new_request_id().encode(), headers)
 
 

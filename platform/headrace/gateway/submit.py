@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from headrace.contracts import headers as h
 from headrace.contracts import ids, openai
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, InvalidRequest, Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
+from headrace.contracts.identity import sign_cancel
 from headrace.contracts.ids import RequestId
 from headrace.contracts.openai import Body
 from headrace.contracts.topics import Lane
 from headrace.core import admission
 from headrace.core.ports import Outgoing, Publisher, Receipt
-from headrace.gateway.channel import Channel, Identity
+from headrace.gateway.channel import Channel, Identity, Named
 from headrace.gateway.directory import Directory
 from headrace.gateway.replies import Replies
+from headrace.gateway.tenants import Tenants, limits_of
 from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
 
@@ -36,6 +39,7 @@ class Checked:
     path: str
     body: Body
     value: bytes
+    tenant: bytes | None = None
 
 
 class Submitter:
@@ -53,8 +57,10 @@ class Submitter:
         self._cancelling: set[asyncio.Task[None]] = set()
         self.replies = Replies(settings.keepalive_s, self.cancel)
         self._loop = asyncio.get_running_loop()
+        limits = limits_of(settings)
+        self._tenants = Tenants(limits, self._loop.time) if limits.is_any else None
 
-    def check(self, path: str, value: bytes) -> Checked:
+    def check(self, path: str, value: bytes, tenant: bytes | None = None) -> Checked:
         """Check a body.
 
         Raises:
@@ -69,12 +75,13 @@ class Submitter:
         admission.check_size(model, len(value))
         admission.check_body(model, body)
         admission.check_load(len(self.replies), self._settings.max_waiting)
-        return Checked(model, path, body, value)
+        return Checked(model, path, body, value, tenant)
 
     async def submit(self, checked: Checked) -> Waiting:
-        """Publish; returns who waits for the answer. Whoever gets it calls `replies.remove` in the end.
+        """Publish; returns who waits for the answer. Whoever gets it calls `release` in the end.
 
         Raises:
+            OverLimit: the tenant has reached a limit; nothing is queued.
             Unavailable: Kafka did not take the record; nothing is queued.
             BodyTooLarge: Kafka takes no record of this size.
         """
@@ -90,16 +97,25 @@ class Submitter:
             waiting: Waiting = WaitingStream(request_id, until_s, self._loop, usage=usage)
         else:
             waiting = Waiting(request_id, until_s, self._loop)
-        record = channel.record(waiting.key, checked.value, partition, now_s + wait_s)
+        named = Named(waiting.key, now_s + wait_s, checked.tenant)
+        record = channel.record(named, checked.value, partition)
+        if self._tenants is not None:
+            self._tenants.admit(checked.tenant)
         # Before it is sent: the answer may be faster than our next step.
         self.replies.add(waiting)
         try:
             receipt = await self._publisher.send(record)
         except BaseException:
-            self.replies.remove(waiting)
+            self.release(checked, waiting)
             raise
         receipt.add_done_callback(partial(self._confirmed, waiting))
         return waiting
+
+    def release(self, checked: Checked, waiting: Waiting) -> None:
+        """The request is over, and its caller waits no longer."""
+        self.replies.remove(waiting)
+        if self._tenants is not None:
+            self._tenants.release(checked.tenant)
 
     def cancel(self, request_id: str, reason: str) -> None:
         """Tell the workers to stop; best effort, in the background."""
@@ -142,7 +158,9 @@ class Submitter:
 
     async def _cancel(self, request_id: str, reason: str) -> None:
         event = Cancel(request_id=request_id, reason=reason, sent_at_s=time.time())
-        record = Outgoing(self._identity.topics.control, event.encode(), request_id.encode())
+        key = request_id.encode()
+        signed = [(h.SIGNATURE, sign_cancel(self._identity.key, key))]
+        record = Outgoing(self._identity.topics.control, event.encode(), key, signed)
         try:
             await (await self._publisher.send(record))
         except HeadraceError as error:
