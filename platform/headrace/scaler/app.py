@@ -79,6 +79,9 @@ class Scaler:
         for ended in self.processes.exits():
             if ended.asked:
                 _log.info("worker %s of %s has ended", ended.child.id, ended.child.model)
+            elif ended.killed:
+                _log.warning("worker %s of %s %s", ended.child.id, ended.child.model, ended.reason)
+                await self._obituary(ended)
             else:
                 count = self.fleet.failed(ended.child.model, time.time())
                 _log.warning(

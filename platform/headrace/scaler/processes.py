@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 import uuid
 from collections.abc import Mapping
@@ -35,6 +36,11 @@ class Exit:
     def asked(self) -> bool:
         """Whether ending was wanted."""
         return self.child.stopping and self.exit_code == 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody else ended it: no fault of the model, so no reason to wait."""
+        return self.exit_code in (-signal.SIGKILL, -signal.SIGTERM)
 
     @property
     def reason(self) -> str:
