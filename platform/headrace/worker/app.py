@@ -9,10 +9,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from headrace.contracts.errors import SetupError
+from headrace.contracts import headers as h
+from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.events import Cancel, Handover, ModelDeployed, Obituary, WorkerState
 from headrace.core.answers import ReplyRules
-from headrace.core.ports import Engine, Outgoing
+from headrace.core.identity import UNCHECKED, Trust
+from headrace.core.ports import Engine, Outgoing, Record
 from headrace.engines import catalog
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
@@ -73,20 +75,31 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         stack.callback(watchdog.stop)
 
         work = WorkTopics(topics, deployed.slug)
+        trust = _trust(settings)
         control = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None}))
         news = Control(control)
 
+        def tenant_of(record: Record) -> bytes | None:
+            tenant = record.headers.get(h.TENANT_ID)
+            return tenant if tenant and trust.judge(record.headers, deployed.slug) else None
+
         async def report(event: Handover) -> None:
             key = f"handover/{event.worker}/{event.topic}/{event.partition}"
-            await bench.producer.send(Outgoing(topics.control, event.encode(), key.encode()))
+            try:
+                await bench.producer.send(Outgoing(topics.control, event.encode(), key.encode()))
+            except Unavailable as error:
+                # Without our word the new owner waits until the hold ends, and runs it anew.
+                _log.warning("hand-over of %s[%d] not told: %s", event.topic, event.partition, error)
 
-        work_rules = WorkRules(before_new=news.catch_up, report=report)
+        work_rules = WorkRules(tenant_of=tenant_of, before_new=news.catch_up, report=report)
         source = WorkConsumer(settings, work, bench.spec.id, work_rules)
         rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}", deployed.name)
         cancels = Cancels()
         capacity = min(engine.capacity, deployed.manifest.limits.max_concurrency or engine.capacity)
         replies = Replies(bench.producer, rules)
-        loop = Loop(Parts(deployed, engine, source, bench.producer, replies, cancels, topics, capacity))
+        loop = Loop(
+            Parts(deployed, engine, source, bench.producer, replies, cancels, topics, capacity, trust)
+        )
         bench.heartbeat.vitals = lambda: Vitals(
             in_flight=loop.in_flight,
             capacity=capacity,
@@ -95,13 +108,14 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             group=work.group,
         )
 
-        def cancel(event: Cancel) -> None:
-            cancels.add(event.request_id, event.sent_at_s)
-            loop.cancel(event.request_id)
+        def cancel(event: Cancel, record: Record) -> None:
+            trusted = trust.judge_cancel(record.headers, event.request_id)
+            cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
+            loop.cancel(event.request_id, trusted=trusted)
 
         news.on(Cancel, cancel)
-        news.on(Obituary, source.buried)
-        news.on(Handover, source.told)
+        news.on(Obituary, lambda event, _: source.buried(event))
+        news.on(Handover, lambda event, _: source.told(event))
         follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
         await news.catch_up()
@@ -116,6 +130,14 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             announcing.cancel()
             await bench.heartbeat.become(WorkerState.DRAINING)
             await loop.drain(settings.worker.drain_s)
+
+
+def _trust(settings: Settings) -> Trust:
+    secret = settings.secret_key
+    trust = Trust.from_secret(None if secret is None else secret.get_secret_value())
+    if trust.key is None:
+        _log.warning(UNCHECKED)
+    return trust
 
 
 async def _announce(source: WorkConsumer, heartbeat: Heartbeat) -> None:

@@ -11,9 +11,12 @@ class Cancels:
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
+        self._trusted: set[str] = set()
 
-    def add(self, request_id: str, now_s: float) -> None:
-        """Remember a cancel."""
+    def add(self, request_id: str, now_s: float, *, trusted: bool = True) -> None:
+        """Remember a cancel; `trusted` when it is a gateway's."""
+        if trusted:
+            self._trusted.add(request_id)
         self._until.pop(request_id, None)
         self._until[request_id] = now_s + _KEEP_S
         # Insertion order is expiry order.
@@ -22,7 +25,8 @@ class Cancels:
             if self._until[oldest] > now_s and len(self._until) <= _MAX:
                 return
             del self._until[oldest]
+            self._trusted.discard(oldest)
 
-    def has(self, request_id: str) -> bool:
-        """Whether the request was cancelled."""
-        return request_id in self._until
+    def has(self, request_id: str, *, trusted: bool = True) -> bool:
+        """Whether the request was cancelled; a gateway's (`trusted`) only by a gateway."""
+        return request_id in (self._trusted if trusted else self._until)

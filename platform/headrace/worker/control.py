@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -32,10 +32,10 @@ class Control:
 
     def __init__(self, reader: ControlReader) -> None:
         self._reader = reader
-        self._sinks: dict[type[Event], Callable[[Event], object]] = {}
+        self._sinks: dict[type[Event], Callable[[Any, Record], object]] = {}
 
-    def on(self, kind: type[Event], sink: Callable[..., object]) -> None:
-        """Hand events of this kind to `sink`."""
+    def on(self, kind: type[Event], sink: Callable[[Any, Record], object]) -> None:
+        """Hand events of this kind, and their records, to `sink`."""
         self._sinks[kind] = sink
 
     async def follow(self) -> None:
@@ -61,6 +61,6 @@ class Control:
             said = orjson.loads(record.value)
             kind = _KINDS.get(str(said.get("kind"))) if isinstance(said, dict) else None
             if kind is not None and kind in self._sinks:
-                self._sinks[kind](kind.decode(record.value))
+                self._sinks[kind](kind.decode(record.value), record)
         except (HeadraceError, orjson.JSONDecodeError) as error:
             _log.warning("control record at %s ignored: %s", record.place, error)

@@ -1,13 +1,17 @@
 """From a record to a call, or to the reason why not."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.contracts import openai, requests
 from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import RequestHead
 from headrace.core import admission
+from headrace.core.identity import Trust, believed
 from headrace.core.ports import Call, Record
+
+ANYBODY: Final = Trust(None)
+"""Nothing can be checked, so everybody is believed."""
 
 
 class Job(NamedTuple):
@@ -17,6 +21,7 @@ class Job(NamedTuple):
     head: RequestHead
     call: Call
     expires_at_s: float
+    trusted: bool = True
 
 
 class Refusal(NamedTuple):
@@ -29,20 +34,22 @@ class Refusal(NamedTuple):
     head: RequestHead
     error: HeadraceError
     dead_letter: bool
+    trusted: bool = False
 
 
-def read(record: Record, deployed: ModelDeployed, now_s: float) -> Job | Refusal:
+def read(record: Record, deployed: ModelDeployed, now_s: float, trust: Trust = ANYBODY) -> Job | Refusal:
     """Decide whether the record can run on this model. Pure: the shell tells the time."""
+    trusted = trust.judge(record.headers, deployed.slug)
     place = record.place
     default_id = f"{place.topic}-{place.partition}-{place.offset}"
     try:
-        head = requests.read(record.headers, default_id=default_id)
+        head = believed(requests.read(record.headers, default_id=default_id), trusted=trusted)
     except InvalidRequest as error:
         return Refusal(record, _salvaged(record, default_id), error, dead_letter=True)
     try:
-        return _job(record, head, deployed, now_s)
+        return _job(record, head, deployed, now_s)._replace(trusted=trusted)
     except HeadraceError as error:
-        return Refusal(record, head, error, dead_letter=isinstance(error, MalformedBody))
+        return Refusal(record, head, error, isinstance(error, MalformedBody), trusted)
 
 
 def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: float) -> Job:

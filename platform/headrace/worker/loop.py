@@ -23,11 +23,12 @@ from headrace.contracts.events import ModelDeployed
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
 from headrace.core.answers import Outcome, failure
+from headrace.core.identity import Trust, may_cancel
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Engine, Place, Publisher, Record, WorkSource
 from headrace.worker.cancels import Cancels
 from headrace.worker.execution import execute
-from headrace.worker.intake import Job, Refusal, read
+from headrace.worker.intake import ANYBODY, Job, Refusal, read
 from headrace.worker.replies import Replies
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class _Running:
     request_id: str | None = None
     expires_at_s: float | None = None
     verdict: tuple[State, HeadraceError] | None = None
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Parts:
     cancels: Cancels
     topics: Topics
     capacity: int
+    trust: Trust = ANYBODY
 
 
 @dataclass(slots=True)
@@ -148,7 +151,7 @@ class Loop:
             self._freed.set()
 
     async def _settle(self, record: Record) -> None:
-        what = read(record, self._parts.deployed, time.time())
+        what = read(record, self._parts.deployed, time.time(), self._parts.trust)
         while True:
             try:
                 await (self._refuse(what) if isinstance(what, Refusal) else self._run(what))
@@ -166,10 +169,10 @@ class Loop:
 
     async def _run(self, job: Job) -> None:
         parts, running = self._parts, self._running[job.record.place]
-        running.request_id = job.head.id
+        running.request_id, running.trusted = job.head.id, job.trusted
         running.expires_at_s = job.expires_at_s
-        reply = await parts.replies.open(job.head, parts.source.run)
-        if parts.cancels.has(job.head.id):
+        reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
+        if parts.cancels.has(job.head.id, trusted=job.trusted):
             outcome = _stopped(State.CANCELLED, RequestCancelled("The request was cancelled"))
         else:
             try:
@@ -190,7 +193,7 @@ class Loop:
             await self._set_aside(refusal)
         state = State.EXPIRED if isinstance(refusal.error, RequestExpired) else State.FAILED
         outcome = failure(refusal.error, state)
-        reply = await self._parts.replies.open(refusal.head, self._parts.source.run)
+        reply = await self._parts.replies.open(refusal.head, self._parts.source.run, trusted=refusal.trusted)
         await reply.finish(outcome)
         self._count(outcome)
 
@@ -220,9 +223,11 @@ class Loop:
                     running.verdict = (State.EXPIRED, late)
                     running.task.cancel()
 
-    def cancel(self, request_id: str) -> None:
-        """Stop the request if it runs here."""
+    def cancel(self, request_id: str, *, trusted: bool = True) -> None:
+        """Stop the request if it runs here; only a gateway (`trusted`) stops a gateway's."""
         for running in self._running.values():
+            if not may_cancel(cancel_trusted=trusted, request_trusted=running.trusted):
+                continue
             if running.request_id == request_id and running.verdict is None:
                 running.verdict = (State.CANCELLED, RequestCancelled("The request was cancelled"))
                 running.task.cancel()

@@ -22,10 +22,10 @@ class Replies:
         self._publisher = publisher
         self._rules = rules
 
-    async def open(self, head: RequestHead, run: str) -> "Reply":
+    async def open(self, head: RequestHead, run: str, *, trusted: bool = True) -> "Reply":
         """The way back for one request; falls back to `results` when the caller's address cannot be used."""
         count = 0 if head.reply is None else await self._publisher.partitions(head.reply.topic)
-        target = answers.target(self._rules, head, run, count, trusted=True)
+        target = answers.target(self._rules, head, run, count, trusted=trusted)
         if target.refused is not None:
             _log.warning("request %s: reply goes to results: %s", head.id, target.refused)
         return Reply(self._publisher, self._rules, target)

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.worker.conftest import body, record
 
 from headrace.contracts.requests import COMPLETIONS, RequestHead
+from headrace.core.identity import Trust
 from headrace.worker.intake import Job, Refusal, read
 
 
@@ -57,3 +58,14 @@ def test_a_broken_header_does_not_hide_where_to_answer(deployed):
     refusal = read(made, deployed, time.time())
     assert refusal.head.reply.topic == "replies.here"
     assert refusal.head.correlation == (("correlation_id", b"7"),)
+
+
+def test_a_stranger_cannot_use_a_gateways_id(deployed):
+    trust = Trust.from_secret("a secret of the installation")
+    claimed = RequestHead(id="req_0123", source="/t", tenant="rich")
+    refusal = read(record(head=claimed), deployed, time.time(), trust)
+    assert isinstance(refusal, Refusal)
+    assert refusal.head.id == "headrace.requests.echo.default-0-0", "results of req_0123 are not touched"
+    own = read(record(head=claimed._replace(id="mine")), deployed, time.time(), trust)
+    assert isinstance(own, Job)
+    assert (own.head.tenant, own.trusted) == (None, False)

@@ -237,3 +237,14 @@ async def test_a_fault_of_ours_is_dead_lettered_not_lost(bench, topics, monkeypa
     await until(lambda: bench.source.completed == [0])
     assert bench.log.records[0].topic == topics.dead_letters
     assert finals(bench.log) == {"r0": State.FAILED}
+
+
+async def test_a_stranger_cannot_cancel_a_gateways_request(bench):
+    bench.source.pending = [ask("hang", 0)]
+    await until(lambda: bench.engine.running == 1)
+    bench.loop.cancel("r0", trusted=False)  # without a secret, each request is a gateway's
+    await asyncio.sleep(0.05)
+    assert bench.engine.running == 1
+    bench.loop.cancel("r0", trusted=True)
+    await until(lambda: bench.source.completed == [0])
+    assert finals(bench.log) == {"r0": State.CANCELLED}

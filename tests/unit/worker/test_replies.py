@@ -84,3 +84,10 @@ async def test_an_answer_too_large_for_kafka_becomes_an_error(replies, log):
     told = dict(log.records[0].headers)
     assert told[h.HTTP_STATUS] == b"413"
     assert b"body_too_large" in log.records[0].value
+
+
+async def test_a_stranger_does_not_reach_a_gateways_partition(log, topics, replies):
+    head = RequestHead(id="mine", source="/t", reply=ReplyAddress(topics.replies, 3))
+    for trusted, topic in ((False, topics.results), (True, topics.replies)):
+        await (await replies.open(head, "1:w", trusted=trusted)).finish(Outcome(State.COMPLETED, b"{}"))
+        assert log.records[-1].topic == topic
