@@ -51,6 +51,8 @@ ORIGIN_PARTITION: Final = "ce_originpartition"
 ORIGIN_OFFSET: Final = "ce_originoffset"
 ERROR_CODE: Final = "ce_errorcode"
 ERROR_MESSAGE: Final = "ce_errormessage"
+REPLAY_OF: Final = "ce_replayof"
+"""On a request that was replayed, and on the note that it was: the place of its dead letter."""
 REPLY_REFUSED: Final = "ce_replyrefused"
 """On a result: why it is in `results` and not in the topic that the caller asked for."""
 
