@@ -55,13 +55,16 @@ class Share:
         for part in parts:
             if part not in kept:
                 lost = self._lost.pop(part, None)
-                fresh[part] = Tracker(commits.get(part), lost.running if lost else ())
+                tracker = fresh[part] = Tracker(commits.get(part), lost.running if lost else ())
+                if lost is not None:
+                    # What we finished meanwhile is done, whether or not anybody has heard of it.
+                    tracker.told(Hold(self._worker, now_s, frozenset(lost.running)), lost.done)
                 for worker in (*self._dead, self._worker):
-                    fresh[part].free(worker)  # what we hold ourselves and do not run was aborted
-                fresh[part].expire(now_s)
+                    tracker.free(worker)  # what we hold ourselves and do not run was aborted
+                tracker.expire(now_s)
         self.trackers = kept | fresh
         # Written when they were about to be lost: holds of ours that must not outlive us.
-        self._dirty = set(kept)
+        self._dirty = set(self.trackers)
         return {part: tracker.next_unseen for part, tracker in kept.items()}
 
     def complete(self, place: Place) -> None:

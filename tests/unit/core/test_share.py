@@ -162,3 +162,17 @@ class Group(RuleBasedStateMachine):
 
 TestGroup = Group.TestCase
 TestGroup.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_what_was_finished_while_the_partition_was_away_is_not_redone():
+    """It comes back before anybody has heard of it."""
+    share = Share("w1")
+    share.assign([PARTS[0]], {PARTS[0]: None}, 0.0)
+    assert share.trackers[PARTS[0]].start(0)
+    commit = share.leaving(0.0)[PARTS[0]]
+    share.assign([], {}, 0.0)
+    share.complete(Place("t", 0, 0))
+    share.assign([PARTS[0]], {PARTS[0]: commit}, 1.0)
+    assert share.reread() == {}
+    assert not share.trackers[PARTS[0]].start(0)
+    assert share.changed()[PARTS[0]].offset == 1
