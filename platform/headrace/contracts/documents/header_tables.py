@@ -51,6 +51,7 @@ REQUEST_HEADERS: Final = (
     HeaderRow((h.BATCH_ID,), "Batch it belongs to.", _TEXT),
     HeaderRow((h.ATTEMPT,), "Which attempt this is, from 1.", _NUMBER),
     HeaderRow((h.SIGNATURE,), "A gateway's word for id, tenant, model and deadline.", _TEXT),
+    HeaderRow((h.REPLAY_OF,), "The dead letter it is sent from once more.", _TEXT),
     HeaderRow((h.TRACE_PARENT,), "W3C trace context.", _TEXT),
     HeaderRow((h.TRACE_STATE,), "W3C trace context.", _TEXT),
 )
