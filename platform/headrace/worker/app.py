@@ -13,17 +13,17 @@ from headrace.contracts import headers as h
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.events import Cancel, Handover, ModelDeployed, Obituary, WorkerState
 from headrace.core.answers import ReplyRules
+from headrace.core.cancels import Cancels
 from headrace.core.identity import UNCHECKED, Trust
 from headrace.core.ports import Engine, Outgoing, Record
 from headrace.engines import catalog
+from headrace.kafka.control import Control
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 from headrace.registry.cache import FunctionCache
 from headrace.registry.sources import resolve
 from headrace.settings import Settings
-from headrace.worker.cancels import Cancels
-from headrace.worker.control import Control
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
 from headrace.worker.loop import Loop, Parts
 from headrace.worker.replies import Replies

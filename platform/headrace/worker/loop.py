@@ -23,10 +23,10 @@ from headrace.contracts.events import ModelDeployed
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
 from headrace.core.answers import Outcome, failure
+from headrace.core.cancels import Cancels
 from headrace.core.identity import Trust, may_cancel
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Engine, Place, Publisher, Record, WorkSource
-from headrace.worker.cancels import Cancels
 from headrace.worker.execution import execute
 from headrace.worker.intake import ANYBODY, Job, Refusal, read
 from headrace.worker.replies import Replies

@@ -13,8 +13,8 @@ from headrace.contracts.errors import ContextLengthExceeded
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
 from headrace.core.answers import ReplyRules
+from headrace.core.cancels import Cancels
 from headrace.core.ports import Final, Partial
-from headrace.worker.cancels import Cancels
 from headrace.worker.loop import Loop, Parts
 from headrace.worker.replies import Replies
 

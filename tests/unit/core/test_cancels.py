@@ -1,7 +1,7 @@
 """Remembered cancels are bounded in time and number."""
 
-from headrace.worker import cancels as module
-from headrace.worker.cancels import Cancels
+from headrace.core import cancels as module
+from headrace.core.cancels import Cancels
 
 
 def test_forgotten_after_an_hour():

@@ -1,4 +1,4 @@
-"""What this worker hears on `control`: cancels, obituaries, hand-overs."""
+"""What is heard on `control`: cancels, obituaries, hand-overs."""
 
 import asyncio
 import logging
