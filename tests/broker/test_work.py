@@ -164,7 +164,7 @@ async def test_an_obituary_frees_what_the_dead_held(settings, work, consumers, p
     moved = {r.value for r in running if (r.place.topic, r.place.partition) in third.partitions}
     assert await third.take(50, 1.0) == []
     for dead in ("first", "second"):
-        third.buried(Obituary(worker=dead, group=work.group, crash=False, sent_at_s=time.time()))
+        third.buried(Obituary(worker=dead, group=work.group, sent_at_s=time.time()))
     freed = {record.value for record in await collect(third, 20, timeout_s=3.0)}
     assert moved <= freed
 

@@ -1,5 +1,6 @@
 """The roles, as commands: how each runs in production."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,9 @@ def worker(
     model: Annotated[str, typer.Option(help="Name of the deployed model.")],
     version: Annotated[str, typer.Option(help="Its version, as `headrace models` prints it.")],
     id_: Annotated[str, typer.Option("--id", help="This worker's own id; unique.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="File for what is in flight, read by whoever sees this worker crash.")
+    ] = None,
     *,
     parent_pipe: _ParentPipe = False,
 ) -> None:
@@ -33,7 +37,7 @@ def worker(
     from headrace.worker.app import run  # noqa: PLC0415
     from headrace.worker.heartbeat import WorkerSpec  # noqa: PLC0415
 
-    spec = WorkerSpec(id=id_, model=model, version=version)
+    spec = WorkerSpec(id=id_, model=model, version=version, journal=journal)
     serve("worker", lambda settings, stop: run(settings, stop, spec), parent_pipe=parent_pipe)
 
 

@@ -13,11 +13,12 @@ HeadraceError
 ├── RequestCancelled            499
 ├── InternalError               500  a fault of ours
 ├── EngineFailed                500  the engine raised on this request
+├── EngineCrashed               500  the request ended its engine, time and again
 ├── Unavailable                 503  no broker or no partition: nothing was enqueued
 └── RequestExpired              504  its deadline passed
 
 SetupError stands apart: it is for the person at the keyboard (a taken port, a bad manifest), never for
-the wire.
+the wire. So does EngineDied: it ends a worker, and no request hears of it.
 """
 
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ _ROWS: Final = (
     ErrorKind("request_cancelled", "Cancelled", 499, "request_cancelled", False),
     ErrorKind("internal_error", "Internal error", 500, "server_error", True),
     ErrorKind("engine_failed", "Engine failed", 500, "server_error", True),
+    ErrorKind("engine_crashed", "Engine crashed", 500, "server_error", False),
     ErrorKind("unavailable", "Unavailable", 503, "server_error", True),
     ErrorKind("request_expired", "Deadline passed", 504, "timeout_error", False),
 )
@@ -159,6 +161,12 @@ class EngineFailed(HeadraceError):
     code = "engine_failed"
 
 
+class EngineCrashed(HeadraceError):
+    """The request ended its engine time and again, at last alone."""
+
+    code = "engine_crashed"
+
+
 class Unavailable(HeadraceError):
     """No broker, or no partition to write to; nothing was enqueued."""
 
@@ -169,6 +177,10 @@ class RequestExpired(HeadraceError):
     """The deadline passed before a result."""
 
     code = "request_expired"
+
+
+class EngineDied(Exception):
+    """The engine can serve nothing any more: the worker ends, with all that is in flight, and starts anew."""
 
 
 class SetupError(Exception):

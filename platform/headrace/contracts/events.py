@@ -4,13 +4,16 @@ Values are JSON; compacted topics are keyed as each class says. A tombstone (no 
 """
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.manifest import Manifest
+
+ENGINE_DIED: Final = 86
+"""Exit code of a worker whose engine can serve no more."""
 
 
 class Event(BaseModel):
@@ -108,16 +111,15 @@ class Cancel(Event):
 class Obituary(Event):
     """On `control`, keyed `obituary/<worker>`: the worker is dead, whatever it held is free.
 
-    crash: its engine or the process itself failed, as far as anybody can tell because of what it ran; False
-        when it was killed from outside, or its machine was lost.
-    running: what was in flight, as (topic, partition, offsets); known only when `crash`.
+    blamed: when its engine or the process itself crashed: what was in flight, each as (topic, partition,
+        offset, crashes so far, group), as `core.blame` says. Empty when it was killed from outside, or its
+        machine was lost.
     """
 
     kind: Literal["obituary"] = "obituary"
     worker: str
     group: str
-    crash: bool
-    running: tuple[tuple[str, int, tuple[int, ...]], ...] = ()
+    blamed: tuple[tuple[str, int, int, int, str], ...] = ()
     sent_at_s: float
 
 

@@ -39,10 +39,6 @@ TRACE_STATE: Final = "tracestate"
 
 SIGNATURE: Final = "ce_signature"
 """A gateway's word for tenant, id, model and deadline; without it they are claims."""
-CRASHES: Final = "ce_crashes"
-"""Engine crashes that were put down to this request."""
-SUSPECTS: Final = "ce_suspects"
-"""The group of requests that was in flight at the last of these crashes; one group runs at a time."""
 NOT_BEFORE: Final = "ce_notbefore"
 """On a retry: when it may go back to its lane."""
 

@@ -56,6 +56,15 @@ class Limits(_Strict):
     max_concurrency: int | None = Field(default=None, ge=1)
 
 
+class Retry(_Strict):
+    """What happens when the engine fails on a request. `delays`: before the second attempt, the third, …;
+    the last one repeats.
+    """
+
+    max_attempts: int = Field(default=3, ge=1, le=10)
+    delays: tuple[Literal["5s", "30s", "5m"], ...] = ("5s", "30s", "5m")
+
+
 class Scaling(_Strict):
     """How many workers. In this release the scaler holds `min_workers`."""
 
@@ -75,6 +84,7 @@ class Manifest(_Strict):
     engine: EngineSpec
     model: ModelSource | None = None
     limits: Limits = Limits()
+    retry: Retry = Retry()
     scaling: Scaling = Scaling()
 
     @field_validator("name")

@@ -37,10 +37,6 @@ class RequestHead(NamedTuple):
     tenant: str | None = None
     batch_id: str | None = None
     attempt: int = 1
-    crashes: int = 0
-    """Engine crashes that were put down to it."""
-    suspects: str | None = None
-    """The group of requests that it shares the last of them with."""
 
 
 def write(head: RequestHead) -> h.Headers:
@@ -65,10 +61,6 @@ def write(head: RequestHead) -> h.Headers:
         out.append((h.BATCH_ID, head.batch_id.encode()))
     if head.attempt != 1:
         out.append((h.ATTEMPT, str(head.attempt).encode()))
-    if head.crashes:
-        out.append((h.CRASHES, str(head.crashes).encode()))
-    if head.suspects is not None:
-        out.append((h.SUSPECTS, head.suspects.encode()))
     out.extend(head.correlation)
     return out
 
@@ -95,8 +87,6 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
         tenant=_text(headers, h.TENANT_ID),
         batch_id=_text(headers, h.BATCH_ID),
         attempt=_number(headers, h.ATTEMPT) or 1,
-        crashes=_number(headers, h.CRASHES) or 0,
-        suspects=_text(headers, h.SUSPECTS),
     )
 
 

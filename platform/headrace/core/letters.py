@@ -22,7 +22,7 @@ _ADDED: Final = frozenset(
     {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET, h.ERROR_CODE, h.ERROR_MESSAGE}
 )
 # A replayed request is a first attempt with all its time before it.
-_RESET: Final = frozenset({h.ATTEMPT, h.CRASHES, h.SUSPECTS, h.NOT_BEFORE, h.EXPIRY_TIME, h.REPLAY_OF})
+_RESET: Final = frozenset({h.ATTEMPT, h.NOT_BEFORE, h.EXPIRY_TIME, h.REPLAY_OF})
 _REPLY: Final = frozenset({*h.REPLY_TOPIC_NAMES, *h.REPLY_PARTITION_NAMES})
 _SKEW_MS: Final = 60_000
 """A request's time is the broker's, a letter's that of who wrote it."""

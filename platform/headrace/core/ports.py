@@ -41,8 +41,9 @@ class Engine(Protocol):
 
     `run` yields `Partial`s when the body asks for a stream, then exactly one `Final`. Closing the generator,
     or cancelling the task that awaits it, aborts the work inside the engine: when that returns nothing runs
-    on. It raises `InvalidRequest` (or a subclass) for what this model cannot do; any other exception is a
-    failure of the engine. Up to `capacity` calls run at once.
+    on. It raises `InvalidRequest` (or a subclass) for what this model cannot do, and `EngineDied` when it can
+    serve nothing any more; any other exception is a failure on this request. Up to `capacity` calls run at
+    once.
     """
 
     @property

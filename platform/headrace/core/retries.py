@@ -18,7 +18,7 @@ from headrace.core.ports import Outgoing, Record
 
 DEFAULT_DELAYS: Final = ("5s", "30s", "5m")
 _REWRITTEN: Final = frozenset(
-    {h.ID, h.ATTEMPT, h.EXPIRY_TIME, h.NOT_BEFORE, h.CRASHES, h.SUSPECTS}
+    {h.ID, h.ATTEMPT, h.EXPIRY_TIME, h.NOT_BEFORE}
     | {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET, h.ERROR_CODE, h.ERROR_MESSAGE}
 )
 
@@ -68,11 +68,6 @@ def retry(topics: Topics, record: Record, why: Retry, now_s: float) -> Outgoing:
         (h.ERROR_CODE, why.code.encode()),
         (h.ERROR_MESSAGE, why.message.encode()),
     ]
-    if why.head.crashes:
-        rewritten += [
-            (h.CRASHES, str(why.head.crashes).encode()),
-            (h.SUSPECTS, (why.head.suspects or "").encode()),
-        ]
     return Outgoing(topics.retries(why.delay), record.value, record.key, kept + rewritten)
 
 

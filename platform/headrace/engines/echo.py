@@ -5,6 +5,7 @@ Tokens are words with the white space behind them, so that the chunks of a strea
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ class EchoArgs(BaseModel):
     output_tokens: length of every answer; the message is repeated or cut. None: the message as it is.
     prefill_ms: wait before the first token. start_ms: cold start.
     fail_on: a message that has this text in it makes the engine fail.
+    crash_on: one that has this text in it ends the whole process, as a fault in native code would.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,7 @@ class EchoArgs(BaseModel):
     prefill_ms: float = Field(default=0.0, ge=0)
     start_ms: float = Field(default=0.0, ge=0)
     fail_on: str | None = Field(default=None, min_length=1)
+    crash_on: str | None = Field(default=None, min_length=1)
 
 
 class EchoEngine:
@@ -99,6 +102,8 @@ class EchoEngine:
         args, text, reason = self._args, prompt, "stop"
         if args.fail_on is not None and args.fail_on in prompt:
             raise RuntimeError(f"The message has {args.fail_on!r} in it")
+        if args.crash_on is not None and args.crash_on in prompt:
+            os.abort()
         if args.output_tokens is not None:
             text = _fit(text, args.output_tokens)
         limit = call.body.token_limit or self._max_tokens

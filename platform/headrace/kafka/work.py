@@ -83,8 +83,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self, settings: Settings, work: WorkTopics, worker_id: str, rules: WorkRules | None = None
     ) -> None:
         self._settings = settings
-        self._group = work.group
-        self._lanes = work.lanes
+        self.group = work.group
+        self.lanes = work.lanes
         self._worker_id = worker_id
         self._rules = rules or WorkRules()
         self._raw: Any = None
@@ -121,7 +121,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def start(self) -> None:
         """Begin to join the group; `joined` is set with the first assignment."""
         self._raw = await start_patiently(self._build, close, self._settings.kafka)
-        self._raw.subscribe(list(self._lanes), listener=self)
+        self._raw.subscribe(list(self.lanes), listener=self)
         self._tasks = [asyncio.create_task(self._tick_regularly()), asyncio.create_task(self._fetch())]
 
     async def stop(self) -> None:
@@ -161,7 +161,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     def buried(self, event: Obituary) -> None:
         """A worker is dead: what it held is free."""
-        if event.group == self._group and self._share.buried(event.worker):
+        if event.group == self.group and self._share.buried(event.worker):
             self._room.set()
 
     def told(self, event: Handover) -> None:
@@ -245,7 +245,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 self._raw.seek(tp, tracker.next_unseen)
                 continue
             self._window.add(
-                self._lanes[tp.topic], [record(raw) for raw in batch if tracker.start(raw.offset)]
+                self.lanes[tp.topic], [record(raw) for raw in batch if tracker.start(raw.offset)]
             )
         if self._window:
             self._arrived.set()
@@ -259,7 +259,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def _open(self) -> list[TopicPartition]:
         """Partitions of lanes with room, whose oldest unfinished request is not too far behind."""
         window = self._rules.window
-        full = {topic for topic, lane in self._lanes.items() if self._window.waiting(lane) >= window}
+        full = {topic for topic, lane in self.lanes.items() if self._window.waiting(lane) >= window}
         return [
             TopicPartition(*part)
             for part, tracker in self._share.trackers.items()
@@ -267,7 +267,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         ]
 
     def _lanes_of(self, partitions: Sequence[TopicPartition]) -> set[Lane]:
-        return {self._lanes[topic] for topic in {tp.topic for tp in partitions}}
+        return {self.lanes[topic] for topic in {tp.topic for tp in partitions}}
 
     async def _wait_for_room(self) -> None:
         """Stay a member meanwhile: held for long, all partitions are paused and polled.
@@ -335,7 +335,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         settings = self._settings.worker
         return AIOKafkaConsumer(
             **arguments(self._settings.kafka, client_id=self._worker_id),
-            group_id=self._group,
+            group_id=self.group,
             partition_assignment_strategy=[lane_assignor(self._owned)],
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import Obituary, WorkerState
+from headrace.contracts.topics import slug
+from headrace.core.blame import Blame, blame, said
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Start, Worker, decide
 from headrace.kafka.admin import Admin
@@ -95,7 +97,7 @@ class Scaler:
         try:
             if heartbeat is not None and heartbeat.group:
                 # Before its partitions move: their next owner must know that what it held is free.
-                await self._say_dead(ended.child.id, heartbeat.group)
+                await self._say_dead(ended, heartbeat.group)
             if heartbeat is not None and heartbeat.member_id and heartbeat.group:
                 await self._admin.leave_group(heartbeat.group, heartbeat.member_id)
             if heartbeat is None or heartbeat.state is not WorkerState.FAILED:
@@ -103,9 +105,13 @@ class Scaler:
         except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
             _log.warning("obituary of %s not sent: %r", ended.child.id, error)
 
-    async def _say_dead(self, worker_id: str, group: str) -> None:
-        event = Obituary(worker=worker_id, group=group, crash=False, sent_at_s=time.time())
-        control = self._settings.kafka.topics.control
+    async def _say_dead(self, ended: Exit, group: str) -> None:
+        worker_id, topics = ended.child.id, self._settings.kafka.topics
+        blamed: tuple[Blame, ...] = ()
+        if ended.crashed:
+            blamed = blame(topics, slug(ended.child.model), worker_id, ended.in_flight)
+        event = Obituary(worker=worker_id, group=group, blamed=said(blamed), sent_at_s=time.time())
+        control = topics.control
         key = f"obituary/{worker_id}".encode()
         await (await self._producer.send(Outgoing(control, event.encode(), key)))
 

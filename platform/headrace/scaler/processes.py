@@ -5,12 +5,19 @@ import logging
 import signal
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
+from headrace.contracts.events import ENGINE_DIED
+from headrace.core.journal import InFlight, read
 from headrace.settings import Settings, environment
 
 _log = logging.getLogger(__name__)
+
+_SENT: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that come from people and machines, not from faults."""
 
 
 @dataclass(slots=True)
@@ -27,10 +34,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A worker process that ended; `exit_code` is negative for a signal. `asked` when it was told to."""
+    """A worker process that ended; `exit_code` is negative for a signal. `asked` when it was told to.
+
+    in_flight: what it ran when it crashed.
+    """
 
     child: Child
     exit_code: int
+    in_flight: Sequence[InFlight] = ()
 
     @property
     def asked(self) -> bool:
@@ -43,10 +54,17 @@ class Exit:
         return self.exit_code in (-signal.SIGKILL, -signal.SIGTERM)
 
     @property
+    def crashed(self) -> bool:
+        """Whether what it ran may have ended it: its engine died, or a signal that nobody sends."""
+        return self.exit_code == ENGINE_DIED or (self.exit_code < 0 and -self.exit_code not in _SENT)
+
+    @property
     def reason(self) -> str:
         """How it ended, in words."""
         if self.exit_code < 0:
             return f"was killed by signal {-self.exit_code}"
+        if self.exit_code == ENGINE_DIED:
+            return "ended because its engine died"
         return f"ended with exit code {self.exit_code}"
 
 
@@ -71,9 +89,11 @@ class Processes:
     async def start(self, model: str, version: str, now_s: float) -> str:
         """Start a worker; returns its id."""
         worker_id = f"w-{uuid.uuid4().hex[:12]}"
+        self._journal(worker_id).parent.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "headrace", "worker", "--parent-pipe"),
             *("--model", model, "--version", version, "--id", worker_id),
+            *("--journal", str(self._journal(worker_id))),
             stdin=asyncio.subprocess.PIPE,
             env=environment({}),
             start_new_session=True,
@@ -112,8 +132,15 @@ class Processes:
     async def _watch(self, child: Child) -> None:
         code = await child.process.wait()
         del self._children[child.id]
-        self._exits.put_nowait(Exit(child, code))
+        journal = self._journal(child.id)
+        in_flight = read(journal.read_bytes()) if journal.exists() else ()
+        journal.unlink(missing_ok=True)
+        self._exits.put_nowait(Exit(child, code, in_flight))
         self.changed.set()
+
+    def _journal(self, worker_id: str) -> Path:
+        """Where a worker says what it has in flight."""
+        return self._settings.cache_dir.expanduser() / "journals" / worker_id
 
     def _kill(self, child: Child) -> None:
         if child.process.returncode is None:

@@ -5,15 +5,16 @@ It joins the group only when its engine is warm: a member that cannot serve woul
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from headrace.contracts import headers as h
-from headrace.contracts.errors import SetupError, Unavailable
-from headrace.contracts.events import Cancel, Handover, ModelDeployed, Obituary, WorkerState
+from headrace.contracts.errors import EngineDied, SetupError, Unavailable
+from headrace.contracts.events import ENGINE_DIED, Cancel, Handover, ModelDeployed, Obituary, WorkerState
 from headrace.core.answers import ReplyRules
-from headrace.core.cancels import Cancels
+from headrace.core.blame import heard
 from headrace.core.identity import UNCHECKED, Trust
 from headrace.core.ports import Engine, Outgoing, Record
 from headrace.engines import catalog
@@ -24,7 +25,9 @@ from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 from headrace.registry.cache import FunctionCache
 from headrace.registry.sources import resolve
 from headrace.settings import Settings
+from headrace.worker.fates import FateRules, Fates
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
+from headrace.worker.journal import Journal
 from headrace.worker.loop import Loop, Parts
 from headrace.worker.replies import Replies
 from headrace.worker.watchdog import Watchdog
@@ -64,7 +67,6 @@ class _Bench:
 
 
 async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None:
-    topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
         beat = asyncio.create_task(bench.heartbeat.regularly(settings.worker.heartbeat_s))
         stack.callback(beat.cancel)
@@ -74,48 +76,22 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         watchdog.start()
         stack.callback(watchdog.stop)
 
-        work = WorkTopics(topics, deployed.slug)
+        control = PartitionReader(settings.kafka, {settings.kafka.topics.control: None})
+        news = Control(await stack.enter_async_context(control))
         trust = _trust(settings)
-        control = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None}))
-        news = Control(control)
-
-        def tenant_of(record: Record) -> bytes | None:
-            tenant = record.headers.get(h.TENANT_ID)
-            return tenant if tenant and trust.judge(record.headers, deployed.slug) else None
-
-        async def report(event: Handover) -> None:
-            key = f"handover/{event.worker}/{event.topic}/{event.partition}"
-            try:
-                await bench.producer.send(Outgoing(topics.control, event.encode(), key.encode()))
-            except Unavailable as error:
-                # Without our word the new owner waits until the hold ends, and runs it anew.
-                _log.warning("hand-over of %s[%d] not told: %s", event.topic, event.partition, error)
-
-        work_rules = WorkRules(tenant_of=tenant_of, before_new=news.catch_up, report=report)
-        source = WorkConsumer(settings, work, bench.spec.id, work_rules)
-        rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{bench.spec.id}", deployed.name)
-        cancels = Cancels()
-        capacity = min(engine.capacity, deployed.manifest.limits.max_concurrency or engine.capacity)
-        replies = Replies(bench.producer, rules)
-        loop = Loop(
-            Parts(deployed, engine, source, bench.producer, replies, cancels, topics, capacity, trust)
-        )
+        source = _source(settings, bench, deployed, news, trust)
+        parts = _parts(settings, bench, deployed, engine, source, trust)
+        if parts.journal is not None:
+            stack.callback(parts.journal.close)
+        loop = Loop(parts)
         bench.heartbeat.vitals = lambda: Vitals(
             in_flight=loop.in_flight,
-            capacity=capacity,
-            completed=loop.counts.completed,
+            capacity=parts.capacity,
+            completed=parts.fates.counts.completed,
             member_id=source.member_id,
-            group=work.group,
+            group=source.group,
         )
-
-        def cancel(event: Cancel, record: Record) -> None:
-            trusted = trust.judge_cancel(record.headers, event.request_id)
-            cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
-            loop.cancel(event.request_id, trusted=trusted)
-
-        news.on(Cancel, cancel)
-        news.on(Obituary, lambda event, _: source.buried(event))
-        news.on(Handover, lambda event, _: source.told(event))
+        _hear(news, loop, parts, source)
         follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
         await news.catch_up()
@@ -123,13 +99,79 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         await source.start()
         stack.push_async_callback(source.stop)
         announcing = asyncio.create_task(_announce(source, bench.heartbeat))
-        _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, capacity)
+        _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, parts.capacity)
         try:
             await loop.run(stop)
+        except EngineDied:
+            # No farewell: what was in flight must not move before the obituary says who is to blame.
+            logging.shutdown()
+            os._exit(ENGINE_DIED)
         finally:
             announcing.cancel()
             await bench.heartbeat.become(WorkerState.DRAINING)
             await loop.drain(settings.worker.drain_s)
+
+
+def _source(
+    settings: Settings, bench: _Bench, deployed: ModelDeployed, news: Control, trust: Trust
+) -> WorkConsumer:
+    control = settings.kafka.topics.control
+
+    def tenant_of(record: Record) -> bytes | None:
+        tenant = record.headers.get(h.TENANT_ID)
+        return tenant if tenant and trust.judge(record.headers, deployed.slug) else None
+
+    async def report(event: Handover) -> None:
+        key = f"handover/{event.worker}/{event.topic}/{event.partition}"
+        try:
+            await bench.producer.send(Outgoing(control, event.encode(), key.encode()))
+        except Unavailable as error:
+            # Without our word the new owner waits until the hold ends, and runs it anew.
+            _log.warning("hand-over of %s[%d] not told: %s", event.topic, event.partition, error)
+
+    rules = WorkRules(tenant_of=tenant_of, before_new=news.catch_up, report=report)
+    return WorkConsumer(settings, WorkTopics(settings.kafka.topics, deployed.slug), bench.spec.id, rules)
+
+
+def _parts(  # what the loop works with is made of these
+    settings: Settings,
+    bench: _Bench,
+    deployed: ModelDeployed,
+    engine: Engine,
+    source: WorkConsumer,
+    trust: Trust,
+) -> Parts:
+    topics, spec, manifest = settings.kafka.topics, bench.spec, deployed.manifest
+    rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{spec.id}", deployed.name)
+    replies = Replies(bench.producer, rules)
+    capacity = min(engine.capacity, manifest.limits.max_concurrency or engine.capacity)
+    return Parts(
+        deployed=deployed,
+        engine=engine,
+        source=source,
+        replies=replies,
+        fates=Fates(bench.producer, replies, FateRules(topics, manifest.retry)),
+        capacity=capacity,
+        trust=trust,
+        journal=None if spec.journal is None else Journal(spec.journal, capacity, source.lanes),
+    )
+
+
+def _hear(news: Control, loop: Loop, parts: Parts, source: WorkConsumer) -> None:
+    """What is done about each kind of event on `control`."""
+
+    def cancel(event: Cancel, record: Record) -> None:
+        trusted = parts.trust.judge_cancel(record.headers, event.request_id)
+        parts.cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
+        loop.cancel(event.request_id, trusted=trusted)
+
+    def bury(event: Obituary, _: Record) -> None:
+        parts.suspects.learn(heard(event.blamed))  # before anything that it held is free
+        source.buried(event)
+
+    news.on(Cancel, cancel)
+    news.on(Obituary, bury)
+    news.on(Handover, lambda event, _: source.told(event))
 
 
 def _trust(settings: Settings) -> Trust:

@@ -4,16 +4,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from headrace.contracts.errors import EngineFailed, HeadraceError
+from headrace.contracts.errors import EngineDied, EngineFailed, HeadraceError
 from headrace.contracts.states import State
-from headrace.core.answers import Outcome, failure
+from headrace.core.answers import Outcome
 from headrace.core.ports import Call, Engine, Partial
 
 _log = logging.getLogger(__name__)
 
 
 async def execute(engine: Engine, call: Call, emit: Callable[[bytes], Awaitable[None]]) -> Outcome:
-    """Run the call; each chunk of a stream goes to `emit`. Cancelling aborts it inside the engine."""
+    """Run the call; each chunk of a stream goes to `emit`. Cancelling aborts it inside the engine.
+
+    Raises:
+        EngineDied: the engine is gone.
+        HeadraceError: what the engine says is wrong; `EngineFailed` for whatever else it raises.
+    """
     try:
         async with aclosing(engine.run(call)) as events:
             async for event in events:
@@ -21,9 +26,10 @@ async def execute(engine: Engine, call: Call, emit: Callable[[bytes], Awaitable[
                     await emit(event.value)
                 else:
                     return Outcome(State.INCOMPLETE if event.incomplete else State.COMPLETED, event.value)
-    except HeadraceError as error:
-        return failure(error)
-    except Exception as error:  # noqa: BLE001  # whatever an engine raises is the request's fate
+    except (HeadraceError, EngineDied):
+        raise
+    except Exception as error:
         _log.exception("engine failed on request %s", call.id)
-        return failure(EngineFailed(f"The engine failed on this request: {type(error).__name__}: {error}"))
-    return failure(EngineFailed("The engine ended without an answer"))
+        failed = f"The engine failed on this request: {type(error).__name__}: {error}"
+        raise EngineFailed(failed) from error
+    raise EngineFailed("The engine ended without an answer")

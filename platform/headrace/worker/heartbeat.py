@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import WorkerHeartbeat, WorkerState
@@ -17,11 +18,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Which worker this is: its own id, and what it is to serve."""
+    """Which worker this is: its own id, and what it is to serve. `journal`: file for what is in flight."""
 
     id: str
     model: str
     version: str
+    journal: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headrace.contracts.errors import (
-    BodyTooLarge,
+    EngineCrashed,
+    EngineDied,
     HeadraceError,
     InternalError,
     RequestCancelled,
@@ -21,15 +22,17 @@ from headrace.contracts.errors import (
 )
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.states import State
-from headrace.contracts.topics import Topics
 from headrace.core.answers import Outcome, failure
+from headrace.core.blame import GUILTY
 from headrace.core.cancels import Cancels
 from headrace.core.identity import Trust, may_cancel
-from headrace.core.letters import letter, without_value
-from headrace.core.ports import Engine, Place, Publisher, Record, WorkSource
+from headrace.core.ports import Engine, Place, Record, WorkSource
+from headrace.core.suspects import Suspects
 from headrace.worker.execution import execute
+from headrace.worker.fates import Fates
 from headrace.worker.intake import ANYBODY, Job, Refusal, read
-from headrace.worker.replies import Replies
+from headrace.worker.journal import Journal
+from headrace.worker.replies import Replies, Reply
 
 _log = logging.getLogger(__name__)
 
@@ -40,38 +43,35 @@ _STARTS: Final = 16
 """Requests begun between two turns of the event loop."""
 
 
+_CANCELLED: Final = failure(RequestCancelled("The request was cancelled"), State.CANCELLED)
+_LATE: Final = failure(RequestExpired("The request's deadline passed while it was running"), State.EXPIRED)
+
+
 @dataclass(slots=True)
 class _Running:
-    """A request in flight. `verdict`: why we stopped it, when we did."""
+    """A request in flight. `verdict`: how it ends, when we stopped it."""
 
     task: asyncio.Task[None]
     request_id: str | None = None
     expires_at_s: float | None = None
-    verdict: tuple[State, HeadraceError] | None = None
+    verdict: Outcome | None = None
     trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the loop works with."""
+    """What the loop works with. `journal` None: nobody would read it."""
 
     deployed: ModelDeployed
     engine: Engine
     source: WorkSource
-    publisher: Publisher
     replies: Replies
-    cancels: Cancels
-    topics: Topics
+    fates: Fates
     capacity: int
+    cancels: Cancels = field(default_factory=Cancels)
     trust: Trust = ANYBODY
-
-
-@dataclass(slots=True)
-class Counts:
-    """What this worker has done."""
-
-    completed: int = 0
-    by_state: dict[State, int] = field(default_factory=dict)
+    suspects: Suspects = field(default_factory=Suspects)
+    journal: Journal | None = None
 
 
 class Loop:
@@ -82,7 +82,6 @@ class Loop:
         self._running: dict[Place, _Running] = {}
         self._freed = asyncio.Event()
         self._fault: Exception | None = None
-        self.counts = Counts()
 
     @property
     def in_flight(self) -> int:
@@ -90,28 +89,45 @@ class Loop:
         return len(self._running)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take and start requests until `stop` is set."""
+        """Take and start requests until `stop` is set.
+
+        Raises:
+            EngineDied: the engine is gone. What is in flight is as it was when it died.
+        """
         sweeper = asyncio.create_task(self._sweep_regularly())
         try:
             while not stop.is_set() and self._fault is None:
-                free = self._parts.capacity - len(self._running)
-                if free <= 0:
-                    await self._wait_for_slot()
-                    continue
-                for record in await self._parts.source.take(min(free, _STARTS), _POLL_S):
-                    self._start(record)
-                # They start before we look for more, so that the first answers leave while others begin.
-                await asyncio.sleep(0)
+                await self._turn()
         finally:
             sweeper.cancel()
         if self._fault is not None:
             raise self._fault
+
+    async def _turn(self) -> None:
+        suspects = self._parts.suspects
+        if suspects:
+            for record in suspects.take(self._free, len(self._running)):
+                self._start(record)
+        if self._free <= 0 or (suspects and suspects.wants_alone):
+            await self._wait_for_slot()
+            return
+        for record in await self._parts.source.take(min(self._free, _STARTS), _POLL_S):
+            if not (suspects and suspects.add(record)):
+                self._start(record)
+        # They start before we look for more, so that the first answers leave while others begin.
+        await asyncio.sleep(0)
+
+    @property
+    def _free(self) -> int:
+        return self._parts.capacity - len(self._running)
 
     async def drain(self, timeout_s: float) -> int:
         """Let what runs finish, abort what does not in time; returns how many were aborted.
 
         The aborted are not completed, so another worker gets them.
         """
+        for record in self._parts.suspects.drain():
+            self._parts.source.abort(record.place)
         tasks = [running.task for running in self._running.values()]
         if not tasks:
             return 0
@@ -123,8 +139,18 @@ class Loop:
         return len(late)
 
     def _start(self, record: Record) -> None:
-        task = asyncio.create_task(self._serve(record))
-        self._running[record.place] = _Running(task)
+        place, journal = record.place, self._parts.journal
+        if journal is not None:
+            journal.mark(place, self._parts.suspects.crashes(place))
+        self._running[place] = _Running(asyncio.create_task(self._serve(record)))
+
+    def _end(self, place: Place) -> None:
+        """It runs no more, and nothing has crashed."""
+        self._running.pop(place, None)
+        if self._parts.suspects:
+            self._parts.suspects.done(place)
+        if self._parts.journal is not None:
+            self._parts.journal.clear(place)
 
     async def _wait_for_slot(self) -> None:
         self._freed.clear()
@@ -136,25 +162,36 @@ class Loop:
         """One record to its fate, then complete."""
         try:
             await self._settle(record)
+            self._end(record.place)
             self._parts.source.complete(record.place)
         except asyncio.CancelledError:
             _log.info("request at %s aborted by the drain; another worker gets it", record.place)
+            self._end(record.place)
             self._parts.source.abort(record.place)
             raise
+        except EngineDied as error:
+            # In flight it stays, for the obituary to say so: it may be the cause.
+            _log.error("request at %s: %s", record.place, error)  # told from the engine's log
+            self._fault = error
         except Exception as error:  # noqa: BLE001  # kept in _fault, raised by run()
             # Not even a dead letter could be written, for a reason that is not Kafka's absence. Nothing is
             # committed for the record; the process ends, and whoever takes over sees it again.
             _log.exception("request at %s has no fate", record.place)
+            self._end(record.place)
             self._fault = error
         finally:
-            self._running.pop(record.place, None)
             self._freed.set()
 
     async def _settle(self, record: Record) -> None:
-        what = read(record, self._parts.deployed, time.time(), self._parts.trust)
+        what = self._read(record)
         while True:
             try:
-                await (self._refuse(what) if isinstance(what, Refusal) else self._run(what))
+                if isinstance(what, Refusal):
+                    await self._parts.fates.refuse(what, self._parts.source.run)
+                else:
+                    await self._run(what)
+            except EngineDied:
+                raise
             except Unavailable as error:
                 _log.warning("request %s waits for Kafka: %s", what.head.id, error)
                 await asyncio.sleep(_RETRY_S)
@@ -167,48 +204,41 @@ class Loop:
             else:
                 return
 
+    def _read(self, record: Record) -> Job | Refusal:
+        parts = self._parts
+        what = read(record, parts.deployed, time.time(), parts.trust)
+        if isinstance(what, Job) and parts.suspects and parts.suspects.crashes(record.place) >= GUILTY:
+            guilty = EngineCrashed(f"This request ended its engine {GUILTY} times, at last alone")
+            return Refusal(record, what.head, guilty, dead_letter=True, trusted=what.trusted)
+        return what
+
     async def _run(self, job: Job) -> None:
         parts, running = self._parts, self._running[job.record.place]
         running.request_id, running.trusted = job.head.id, job.trusted
         running.expires_at_s = job.expires_at_s
         reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
-        if parts.cancels.has(job.head.id, trusted=job.trusted):
-            outcome = _stopped(State.CANCELLED, RequestCancelled("The request was cancelled"))
-        else:
-            try:
-                outcome = await execute(parts.engine, job.call, reply.chunk)
-            except asyncio.CancelledError:
-                if running.verdict is None:
-                    raise
-                asyncio.current_task().uncancel()  # type: ignore[union-attr]  # we are in a task
-                outcome = _stopped(*running.verdict)
-        # From here on the answer exists: neither the sweep nor a cancel may take it back.
+        found = await self._attempt(job, reply)
+        # From here on its fate is decided: neither the sweep nor a cancel may change it.
         running.expires_at_s = running.request_id = None
-        await reply.finish(outcome)
-        self._count(outcome)
+        if isinstance(found, Outcome):
+            await parts.fates.answer(reply, found)
+        else:
+            await parts.fates.fail(job, found, reply)
 
-    async def _refuse(self, refusal: Refusal) -> None:
-        _log.info("request %s refused: %s", refusal.head.id, refusal.error.message)
-        if refusal.dead_letter:
-            await self._set_aside(refusal)
-        state = State.EXPIRED if isinstance(refusal.error, RequestExpired) else State.FAILED
-        outcome = failure(refusal.error, state)
-        reply = await self._parts.replies.open(refusal.head, self._parts.source.run, trusted=refusal.trusted)
-        await reply.finish(outcome)
-        self._count(outcome)
-
-    async def _set_aside(self, refusal: Refusal) -> None:
-        """Dead-letter a record: its bytes, where it came from and why."""
-        sent = letter(self._parts.topics, refusal.record, refusal.error, refusal.head.id.encode())
+    async def _attempt(self, job: Job, reply: Reply) -> Outcome | HeadraceError:
+        """Run it: how it ended, or why the engine failed."""
+        parts, running = self._parts, self._running[job.record.place]
+        if parts.cancels.has(job.head.id, trusted=job.trusted):
+            return _CANCELLED
         try:
-            receipt = await self._parts.publisher.send(sent)
-        except BodyTooLarge:
-            receipt = await self._parts.publisher.send(without_value(sent))
-        await receipt
-
-    def _count(self, outcome: Outcome) -> None:
-        self.counts.completed += 1
-        self.counts.by_state[outcome.state] = self.counts.by_state.get(outcome.state, 0) + 1
+            return await execute(parts.engine, job.call, reply.chunk)
+        except asyncio.CancelledError:
+            if running.verdict is None:
+                raise
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # we are in a task
+            return running.verdict
+        except HeadraceError as error:
+            return error
 
     async def _sweep_regularly(self) -> None:
         """Stop what is past its deadline or was cancelled. One sweep instead of a timer per request."""
@@ -219,8 +249,7 @@ class Loop:
                 if running.verdict is not None:
                     continue
                 if running.expires_at_s is not None and running.expires_at_s <= now_s:
-                    late = RequestExpired("The request's deadline passed while it was running")
-                    running.verdict = (State.EXPIRED, late)
+                    running.verdict = _LATE
                     running.task.cancel()
 
     def cancel(self, request_id: str, *, trusted: bool = True) -> None:
@@ -229,9 +258,5 @@ class Loop:
             if not may_cancel(cancel_trusted=trusted, request_trusted=running.trusted):
                 continue
             if running.request_id == request_id and running.verdict is None:
-                running.verdict = (State.CANCELLED, RequestCancelled("The request was cancelled"))
+                running.verdict = _CANCELLED
                 running.task.cancel()
-
-
-def _stopped(state: State, error: HeadraceError) -> Outcome:
-    return failure(error, state)

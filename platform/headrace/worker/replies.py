@@ -40,6 +40,11 @@ class Reply:
         self._target = target
         self._chunks = 0
 
+    @property
+    def chunks(self) -> int:
+        """How many were sent."""
+        return self._chunks
+
     async def chunk(self, value: bytes) -> None:
         """Send a chunk on its way. `results` gets no chunks: its readers want the whole."""
         if self._target.address is None:

@@ -24,8 +24,6 @@ _heads = st.builds(
     tenant=st.none() | _text,
     batch_id=st.none() | _text,
     attempt=st.integers(1, 999_999_999),
-    crashes=st.integers(0, 99),
-    suspects=st.none() | _text,
 )
 
 

@@ -63,8 +63,6 @@ def test_a_replay_is_the_first_attempt_again() -> None:
     kept = {h.ID: b"mine", h.SOURCE: b"/me", h.CORRELATION_ID: b"\xff7", h.TENANT_ID: b"a", "own": b"1"}
     added = {
         h.ATTEMPT: b"3",
-        h.CRASHES: b"2",
-        h.SUSPECTS: b"s",
         h.NOT_BEFORE: EXPIRY,
         h.EXPIRY_TIME: EXPIRY,
         h.REPLAY_OF: b"headrace.dead-letters-0-1",

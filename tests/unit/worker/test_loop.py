@@ -9,12 +9,15 @@ from tests.unit.worker.conftest import body, record
 
 from headrace.contracts import headers as h
 from headrace.contracts import replies
-from headrace.contracts.errors import ContextLengthExceeded
+from headrace.contracts.errors import ContextLengthExceeded, EngineDied
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
 from headrace.core.answers import ReplyRules
+from headrace.core.blame import Blame
 from headrace.core.cancels import Cancels
 from headrace.core.ports import Final, Partial
+from headrace.core.suspects import Suspects
+from headrace.worker.fates import FateRules, Fates
 from headrace.worker.loop import Loop, Parts
 from headrace.worker.replies import Replies
 
@@ -48,7 +51,7 @@ class Engine:
     capacity = 4
 
     def __init__(self):
-        self.running = 0
+        self.running = self.runs = 0
         self.most = 0
         self.aborted = []
         self.go_on = asyncio.Event()
@@ -56,6 +59,7 @@ class Engine:
     async def run(self, call):
         text = call.body.messages[0].text
         self.running += 1
+        self.runs += 1
         self.most = max(self.most, self.running)
         try:
             if text == "wait":
@@ -64,11 +68,15 @@ class Engine:
                 await asyncio.Event().wait()
             if text == "crash":
                 raise RuntimeError("out of luck")
+            if text == "die":
+                raise EngineDied("the engine is gone")
             if text == "long":
                 raise ContextLengthExceeded("too long")
             if call.body.stream:
                 yield Partial(b"1")
                 yield Partial(b"2")
+            if text == "break":
+                raise RuntimeError("halfway")
             if text != "silent":
                 yield Final(orjson.dumps({"text": text}), incomplete=text == "cut")
         except (asyncio.CancelledError, GeneratorExit):
@@ -76,6 +84,19 @@ class Engine:
             raise
         finally:
             self.running -= 1
+
+
+class Journal:
+    """What is in flight: offsets and crashes."""
+
+    def __init__(self):
+        self.marked = {}
+
+    def mark(self, place, crashes=0):
+        self.marked[place.offset] = crashes
+
+    def clear(self, place):
+        del self.marked[place.offset]
 
 
 @pytest.fixture
@@ -86,8 +107,20 @@ async def bench(deployed, log, topics):
     bench = Bench()
     bench.source, bench.engine, bench.cancels, bench.log = Source(), Engine(), Cancels(), log
     answers = Replies(log, ReplyRules(topics, ("replies.*",), "/workers/w", "echo"))
+    bench.fates = Fates(log, answers, FateRules(topics, deployed.manifest.retry))
+    bench.suspects, bench.journal = Suspects(), Journal()
     bench.loop = Loop(
-        Parts(deployed, bench.engine, bench.source, log, answers, bench.cancels, topics, Engine.capacity)
+        Parts(
+            deployed=deployed,
+            engine=bench.engine,
+            source=bench.source,
+            replies=answers,
+            fates=bench.fates,
+            capacity=Engine.capacity,
+            cancels=bench.cancels,
+            suspects=bench.suspects,
+            journal=bench.journal,
+        )
     )
     bench.stop = asyncio.Event()
     bench.task = asyncio.create_task(bench.loop.run(bench.stop))
@@ -95,6 +128,12 @@ async def bench(deployed, log, topics):
     bench.stop.set()
     await asyncio.gather(bench.task, return_exceptions=True)
     await bench.loop.drain(0)
+
+
+def last(text, offset=0):
+    """A request in its last attempt."""
+    head = RequestHead(id=f"r{offset}", source="/t", reply=ReplyAddress("replies.here"), attempt=3)
+    return record(body(text), offset=offset, head=head)
 
 
 def ask(text, offset=0, **more):
@@ -117,7 +156,7 @@ def finals(log):
 
 
 async def test_each_gets_its_answer_and_is_completed(bench):
-    bench.source.pending = [ask("a", 0), ask("cut", 1), ask("crash", 2), ask("long", 3), ask("silent", 4)]
+    bench.source.pending = [ask("a", 0), ask("cut", 1), last("crash", 2), ask("long", 3), last("silent", 4)]
     await until(lambda: len(bench.source.completed) == 5)
     assert finals(bench.log) == {
         "r0": State.COMPLETED,
@@ -132,7 +171,115 @@ async def test_each_gets_its_answer_and_is_completed(bench):
         "engine_failed",
         "engine_failed",
     ]
-    assert bench.loop.counts.completed == 5
+    assert bench.fates.counts.completed == 5
+    assert bench.journal.marked == {}
+
+
+def retried(log, topics):
+    return [r for r in log.records if r.topic.startswith(topics.retries(""))]
+
+
+async def test_what_the_engine_fails_on_is_tried_again_later(bench, topics):
+    bench.source.pending = [ask("crash", 0), ask("silent", 1)]
+    await until(lambda: sorted(bench.source.completed) == [0, 1])
+    assert finals(bench.log) == {}
+    assert [r.topic for r in bench.log.records] == [topics.retries("5s")] * 2
+    headers = dict(bench.log.records[0].headers)
+    assert (headers[h.ID], headers[h.ATTEMPT], headers[h.ERROR_CODE]) == (b"r0", b"2", b"engine_failed")
+    assert bench.fates.counts.retried == 2
+
+
+async def test_the_last_attempt_is_answered_and_kept(bench, topics):
+    bench.source.pending = [last("crash", 0)]
+    await until(lambda: bench.source.completed == [0])
+    letter, answer = bench.log.records
+    assert (letter.topic, letter.value) == (topics.dead_letters, body("crash"))
+    assert (answer.topic, finals(bench.log)) == ("replies.here", {"r0": State.FAILED})
+
+
+async def test_no_other_attempt_past_the_deadline(bench, topics):
+    head = RequestHead("r0", "/t", reply=ReplyAddress("replies.here"), expires_at_s=time.time() + 4)
+    bench.source.pending = [record(body("crash"), head=head)]
+    await until(lambda: bench.source.completed == [0])
+    assert retried(bench.log, topics) == []
+    assert finals(bench.log) == {"r0": State.FAILED}
+
+
+async def test_no_other_attempt_once_the_caller_has_a_part_of_it(bench, topics):
+    bench.source.pending = [ask("break", 0, stream=True), ask("break", 1)]
+    await until(lambda: sorted(bench.source.completed) == [0, 1])
+    assert finals(bench.log) == {"r0": State.FAILED}
+    assert [dict(r.headers)[h.ID] for r in retried(bench.log, topics)] == [b"r1"]
+
+
+async def test_a_caller_at_fault_gets_no_other_attempt_and_no_letter(bench, topics):
+    bench.source.pending = [ask("long", 0)]
+    await until(lambda: bench.source.completed == [0])
+    assert [r.topic for r in bench.log.records] == ["replies.here"]
+
+
+async def test_another_attempt_waits_for_kafka_and_the_engine_is_not_asked_again(bench, topics, monkeypatch):
+    monkeypatch.setattr("headrace.worker.fates._RETRY_S", 0.05)
+    bench.log.fail(3)
+    bench.source.pending = [ask("crash", 0)]
+    await until(lambda: bench.source.completed == [0])
+    assert (len(retried(bench.log, topics)), bench.engine.runs) == (1, 1)
+
+
+async def test_an_engine_that_died_leaves_everything_as_it_was(bench):
+    bench.source.pending = [ask("wait", 0), ask("die", 1)]
+    with pytest.raises(EngineDied):
+        await bench.task
+    assert set(bench.journal.marked) == {0, 1}
+    assert (bench.source.completed, bench.source.aborted, bench.log.records) == ([], [], [])
+
+
+def blamed(*entries):
+    return [Blame(ask("", offset).place, crashes, f"{crashes}.{offset}") for offset, crashes in entries]
+
+
+async def test_suspects_run_one_group_at_a_time_beside_the_others(bench):
+    bench.suspects.learn(blamed((0, 1), (1, 1)))
+    bench.source.pending = [ask("wait", 0), ask("wait", 1), ask("a", 2)]
+    await until(lambda: bench.source.completed == [2])
+    assert bench.journal.marked == {0: 1}
+    bench.engine.go_on.set()
+    await until(lambda: len(bench.source.completed) == 3)
+    assert not bench.suspects
+
+
+async def test_who_must_be_alone_waits_until_it_is_and_nothing_begins_beside_it(bench):
+    bench.suspects.learn(blamed((1, 2)))
+    bench.source.pending = [ask("wait", 0), ask("hang", 1)]
+    await until(lambda: bench.engine.running == 1)
+    bench.source.pending = [ask("a", 2)]
+    await asyncio.sleep(0.1)
+    assert set(bench.journal.marked) == {0}
+    bench.engine.go_on.set()
+    await until(lambda: set(bench.journal.marked) == {1})
+    await asyncio.sleep(0.1)
+    assert bench.source.completed == [0]
+    bench.loop.cancel("r1")
+    await until(lambda: bench.source.completed == [0, 1, 2])
+
+
+async def test_the_guilty_run_no_more(bench, topics):
+    bench.suspects.learn(blamed((0, 3)))
+    bench.source.pending = [ask("die", 0)]
+    await until(lambda: bench.source.completed == [0])
+    letter, _ = bench.log.records
+    assert (letter.topic, dict(letter.headers)[h.ERROR_CODE]) == (topics.dead_letters, b"engine_crashed")
+    assert finals(bench.log) == {"r0": State.FAILED}
+
+
+async def test_suspects_that_wait_are_given_back_by_a_drain(bench):
+    bench.suspects.learn(blamed((0, 1), (1, 1)))
+    bench.source.pending = [ask("hang", 0), ask("wait", 1)]
+    await until(lambda: set(bench.journal.marked) == {0})
+    bench.stop.set()
+    await bench.task
+    await bench.loop.drain(0)
+    assert sorted(bench.source.aborted) == [0, 1]
 
 
 async def test_a_slow_request_holds_back_no_other(bench):

@@ -98,8 +98,6 @@ DEAD_LETTER_HEADERS: Final = (
 RETRY_HEADERS: Final = (
     HeaderRow((h.NOT_BEFORE,), "When it may go back to its lane.", _TIME, always=True),
     *DEAD_LETTER_HEADERS,
-    HeaderRow((h.CRASHES,), "Engine crashes that were put down to it.", _NUMBER),
-    HeaderRow((h.SUSPECTS,), "The group of requests that it shares the last of them with.", _TEXT),
 )
 
 

@@ -1,0 +1,23 @@
+"""The file: marks and clears by place, survives without being closed, is gone when closed."""
+
+from headrace.contracts.topics import Lane
+from headrace.core.journal import InFlight, read
+from headrace.core.ports import Place
+from headrace.worker.journal import Journal
+
+LANES = {"t.default": Lane.DEFAULT, "t.flex": Lane.FLEX}
+
+
+def test_what_is_in_flight_is_in_the_file(tmp_path):
+    path = tmp_path / "w"
+    journal = Journal(path, 2, LANES)
+    journal.mark(Place("t.flex", 3, 7), crashes=1)
+    journal.mark(Place("t.default", 0, 8))
+    journal.mark(Place("t.default", 0, 9))  # one too many
+    assert set(read(path.read_bytes())) == {InFlight(Lane.FLEX, 3, 7, 1), InFlight(Lane.DEFAULT, 0, 8, 0)}
+    journal.clear(Place("t.flex", 3, 7))
+    journal.clear(Place("t.default", 0, 9))
+    journal.mark(Place("t.default", 0, 10))
+    assert [entry.offset for entry in read(path.read_bytes())] == [10, 8]
+    journal.close()
+    assert not path.exists()
