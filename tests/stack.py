@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +53,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Stack:
     """A `headrace up` on free ports, with its data in `folder`."""
 
-    def __init__(self, folder: Path, *options: str, functions: Sequence[Path] = (ECHO,)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        functions: Sequence[Path] = (ECHO,),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = dict(settings or {})
         self.data_dir = folder / "data"
         self._ready_file = folder / "ready.json"
         self._log = folder / "up.log"
@@ -92,7 +99,9 @@ class Stack:
         """Start without waiting."""
         self._ready_file.unlink(missing_ok=True)
         with self._log.open("wb") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=output, env=_environment())
+            self._process = subprocess.Popen(
+                self._command, stdout=output, stderr=output, env=_environment() | self._settings
+            )
 
     def start(self) -> dict[str, Any]:
         """Start and wait until it is ready; gives the ready file."""
@@ -141,9 +150,8 @@ class Stack:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `headrace` command on this stack."""
-        command, *rest = arguments
         return subprocess.run(
-            [sys.executable, "-m", "headrace", command, "--data-dir", str(self.data_dir), *rest],
+            [sys.executable, "-m", "headrace", *arguments, "--data-dir", str(self.data_dir)],
             capture_output=True,
             text=True,
             timeout=START_S,

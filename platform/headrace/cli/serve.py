@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -76,6 +77,7 @@ async def _drain(work: asyncio.Future[None], settings: Settings) -> None:
 
 def _wait_for_end(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None:
     with contextlib.suppress(OSError, ValueError, RuntimeError):
-        while sys.stdin.buffer.read(1024):
+        # Not through `sys.stdin`: a thread that holds its lock when the interpreter ends is a fatal error.
+        while os.read(0, 1024):
             pass
         loop.call_soon_threadsafe(ask)

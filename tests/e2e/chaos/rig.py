@@ -1,0 +1,159 @@
+"""What chaos tests share: a stack of their own, a load whose answers are counted, and faults to inject."""
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+from tests.stack import START_S, Stack
+
+from headrace.contracts import headers as h
+from headrace.contracts import replies, requests
+from headrace.contracts.requests import RequestHead
+from headrace.contracts.states import State
+from headrace.contracts.topics import Lane
+from headrace.core.ports import Outgoing, Record
+from headrace.kafka.producer import Producer
+from headrace.kafka.reader import PartitionReader
+from headrace.settings import KafkaSettings
+
+ROLES: Final = ("worker", "gateway", "dispatcher", "scaler")
+
+
+def function(folder: Path, text: str) -> Path:
+    """A function's folder."""
+    folder.mkdir()
+    (folder / "function.yaml").write_text(text)
+    return folder
+
+
+def body(text: str = "chaos") -> bytes:
+    """A chat request."""
+    return b'{"model": "echo", "messages": [{"role": "user", "content": "%s"}]}' % text.encode()
+
+
+@dataclass
+class Answers:
+    """Final answers by request id: how many came, and with which state last."""
+
+    times: Counter[str] = field(default_factory=Counter)
+    states: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def again(self) -> int:
+        """How many came more than once."""
+        return sum(self.times.values()) - len(self.times)
+
+    def take(self, record: Record) -> None:
+        """Count a record of `results`."""
+        state = replies.final_state(record.headers)
+        assert state is not None, record
+        request_id = record.headers[h.CAUSATION_ID].decode()
+        self.times[request_id] += 1
+        self.states[request_id] = state
+
+
+class Load:
+    """Publishes requests to the model `echo` and reads `results`."""
+
+    def __init__(self, kafka: KafkaSettings, producer: Producer, reader: PartitionReader) -> None:
+        self._topic = kafka.topics.requests("echo", Lane.DEFAULT)
+        self._producer = producer
+        self._reader = reader
+        self.answers = Answers()
+        self.sent = 0
+
+    async def publish(
+        self, count: int, pause_s: float, say: Callable[[int], str] = lambda _: "chaos"
+    ) -> None:
+        """Publish so many, each when the one before is durable; `say` gives the message."""
+        for number in range(self.sent, self.sent + count):
+            head = RequestHead(id=f"chaos-{number}", source="/chaos")
+            record = Outgoing(self._topic, body(say(number)), headers=requests.write(head))
+            while True:
+                try:
+                    await (await self._producer.send(record))
+                    break
+                except Exception:  # noqa: BLE001  # the broker is down: as any publisher, try again
+                    await asyncio.sleep(0.2)
+            self.sent += 1
+            await asyncio.sleep(pause_s)
+
+    async def collect(self, count: int, timeout_s: float = 3 * START_S) -> None:
+        """Read until so many requests have an answer."""
+        until_s = time.monotonic() + timeout_s
+        while len(self.answers.times) < count and time.monotonic() < until_s:
+            await self.poll(1.0)
+
+    async def poll(self, timeout_s: float) -> None:
+        """Read what there is."""
+        for record in await self._reader.poll(timeout_s):
+            self.answers.take(record)
+
+
+@asynccontextmanager
+async def load(stack: Stack) -> AsyncIterator[Load]:
+    """A load on the stack."""
+    kafka = KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers, send_timeout_s=5.0)
+    producer = Producer(kafka, source="chaos")
+    await producer.start()
+    try:
+        async with PartitionReader(kafka, {kafka.topics.results: None}, at="end") as reader:
+            yield Load(kafka, producer, reader)
+    finally:
+        await producer.stop()
+
+
+class Faults:
+    """Sends signals to the stack's processes, chosen by a seeded chance."""
+
+    def __init__(self, stack: Stack, seed: int) -> None:
+        self._stack = stack
+        self.chance = random.Random(seed)
+        self.killed: Counter[str] = Counter()
+
+    def kill(self, role: str) -> bool:
+        """SIGKILL to one process of the role; whether there was one."""
+        found = self._find(role)
+        if not found:
+            return False
+        self.chance.choice(found).send_signal(signal.SIGKILL)
+        self.killed[role] += 1
+        return True
+
+    async def pause(self, role: str, seconds: float) -> bool:
+        """SIGSTOP to one process of the role, and SIGCONT after a while; whether there was one."""
+        found = self._find(role)
+        if not found:
+            return False
+        process = self.chance.choice(found)
+        process.suspend()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if process.is_running():
+                process.resume()
+        return True
+
+    def _find(self, role: str) -> list[psutil.Process]:
+        return sorted(
+            (p for p in self._stack.processes() if role_of(p) == role), key=lambda process: process.pid
+        )
+
+
+def role_of(process: psutil.Process) -> str | None:
+    """`worker`, `gateway`, `dispatcher`, `scaler`, `kafka`, or None for anything else."""
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return None
+    if "kafka.Kafka" in command:
+        return "kafka"
+    return next((word for word in command[1:6] if word in ROLES), None)
