@@ -43,12 +43,17 @@ class Engine(Protocol):
     or cancelling the task that awaits it, aborts the work inside the engine: when that returns nothing runs
     on. It raises `InvalidRequest` (or a subclass) for what this model cannot do, and `EngineDied` when it can
     serve nothing any more; any other exception is a failure on this request. Up to `capacity` calls run at
-    once.
+    once; up to `lookahead` more wait inside.
     """
 
     @property
     def capacity(self) -> int:
         """How many calls may run at once."""
+        ...
+
+    @property
+    def lookahead(self) -> int:
+        """How many more it takes beside them, to begin each the moment that another ends."""
         ...
 
     async def start(self) -> None:

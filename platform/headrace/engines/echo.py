@@ -54,12 +54,21 @@ class EchoEngine:
         self._args = args
         self._max_tokens = max_tokens
         self._token_s = args.token_ms / 1000
-        self._steps = SharedSteps(self._token_s)
+        self._steps = SharedSteps(self._token_s, args.slots)
 
     @property
     def capacity(self) -> int:
         """How many calls may run at once."""
         return self._args.slots
+
+    @property
+    def lookahead(self) -> int:
+        """A batch ends as one, so the next one waits beside it."""
+        return self._args.slots if self._is_batched else 0
+
+    @property
+    def _is_batched(self) -> bool:
+        return self._args.step_batching and self._token_s > 0
 
     async def start(self) -> None:
         """Play a cold start."""
@@ -79,9 +88,10 @@ class EchoEngine:
         if self._args.prefill_ms:
             await asyncio.sleep(self._args.prefill_ms / 1000)
         if call.body.stream:
-            with self._pace() as pace:
+            tokens = _TOKEN.findall(text)
+            async with self._pace(len(tokens)) as pace:
                 number = 0
-                for number, token in enumerate(_TOKEN.findall(text), 1):
+                for number, token in enumerate(tokens, 1):
                     if self._token_s:
                         await pace.token(number)
                     yield Partial(orjson.dumps(shape.chunk(token, first=number == 1)))
@@ -89,13 +99,12 @@ class EchoEngine:
             if call.body.wants_usage_chunk:
                 yield Partial(orjson.dumps(shape.usage_chunk(used)))
         elif self._token_s:
-            with self._pace() as pace:
+            async with self._pace(used["completion_tokens"]) as pace:
                 await pace.token(used["completion_tokens"])
         yield Final(orjson.dumps(shape.response(text, reason, used)), incomplete=reason == "length")
 
-    def _pace(self) -> Pace:
-        shared = self._args.step_batching and self._token_s
-        return SharedPace(self._steps) if shared else OwnPace(self._token_s)
+    def _pace(self, tokens: int) -> Pace:
+        return SharedPace(self._steps, tokens) if self._is_batched else OwnPace(self._token_s)
 
     def _answer(self, prompt: str, call: Call) -> tuple[str, str]:
         """The text, and why it ends."""

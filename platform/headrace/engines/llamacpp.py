@@ -71,6 +71,11 @@ class LlamaEngine:
         """How many calls may run at once."""
         return self._args.n_parallel
 
+    @property
+    def lookahead(self) -> int:
+        """A call needs a thread of its own from its first moment."""
+        return 0
+
     async def start(self) -> None:
         """Load the model.
 

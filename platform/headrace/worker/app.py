@@ -86,7 +86,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         loop = Loop(parts)
         bench.heartbeat.vitals = lambda: Vitals(
             in_flight=loop.in_flight,
-            capacity=parts.capacity,
+            capacity=min(parts.capacity, engine.capacity),
             completed=parts.fates.counts.completed,
             member_id=source.member_id,
             group=source.group,
@@ -144,7 +144,10 @@ def _parts(  # what the loop works with is made of these
     topics, spec, manifest = settings.kafka.topics, bench.spec, deployed.manifest
     rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{spec.id}", deployed.name)
     replies = Replies(bench.producer, rules)
-    capacity = min(engine.capacity, manifest.limits.max_concurrency or engine.capacity)
+    most = manifest.limits.max_concurrency
+    # An engine that waits for a slot of its own begins the next call without us: no step is lost.
+    is_full = most is None or most >= engine.capacity
+    capacity = engine.capacity + engine.lookahead if is_full else int(most or 0)
     return Parts(
         deployed=deployed,
         engine=engine,
