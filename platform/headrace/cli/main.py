@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import call, dead_letters, demo, deploy, roles, schemas, stack, topics
+from headrace.cli import backlog, call, dead_letters, demo, deploy, roles, schemas, stack, topics
 from headrace.contracts.errors import HeadraceError, SetupError
 
 app = typer.Typer(
@@ -20,7 +20,10 @@ app = typer.Typer(
 
 _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Embedded stack": (stack.up, stack.down, stack.status, demo.demo),
-    "Work with models": (deploy.deploy, call.models, call.call, topics.publish, topics.tail, schemas.schemas),
+    "Work with models": (
+        *(deploy.deploy, call.models, call.call, backlog.backlog),
+        *(topics.publish, topics.tail, schemas.schemas),
+    ),
 }
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:

@@ -19,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import TopicPlan
+from headrace.kafka.backlog import BacklogReader, PartitionBacklog
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.kafka.reader import close
 from headrace.settings import KafkaSettings
@@ -35,6 +36,7 @@ class Admin:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._raw: Any = None
+        self._backlogs: BacklogReader | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -48,6 +50,7 @@ class Admin:
     async def start(self) -> None:
         """Connect; waits for Kafka as long as it takes."""
         self._raw = await start_patiently(self._build, _close, self._settings)
+        self._backlogs = BacklogReader(self._raw)
 
     async def stop(self) -> None:
         """Close the connection."""
@@ -89,6 +92,11 @@ class Admin:
             _log.info("initial offsets of %s left alone: %r", group, error)
         finally:
             await consumer.stop()
+
+    async def backlog(self, model_slug: str | None = None) -> Sequence[PartitionBacklog]:
+        """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
+        assert self._backlogs is not None, "not started"
+        return await self._backlogs.read(self._settings.topics, model_slug)
 
     async def leave_group(self, group: str, member_id: str) -> bool:
         """Send LeaveGroup for a member that died, so that its partitions move now and not at its timeout.

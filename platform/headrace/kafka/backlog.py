@@ -1,0 +1,158 @@
+"""What workers have still to do: read from their groups' commits and from the ends of the logs."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
+
+from headrace.contracts.errors import SetupError, Unavailable
+from headrace.contracts.topics import LANES, Lane, Topics
+from headrace.core.offsets import Commit, backlog
+
+_PATIENCE_S: Final = 10.0
+_RETRY_S: Final = 0.1
+_ANY_REPLICA: Final = -1
+_READ_COMMITTED: Final = 1
+
+_Part = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBacklog:
+    """One partition of one lane.
+
+    requests: without a fate yet, waiting or running. lag: from the committed offset to the end of the log,
+        as Kafka's own tools count it; what was finished out of order is in it.
+    """
+
+    model_slug: str
+    lane: Lane
+    partition: int
+    requests: int
+    lag: int
+
+
+class BacklogReader:
+    """Reads through an admin client; remembers where groups are coordinated.
+
+    One request for metadata, one for each group (two the first time), two for each broker that leads.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._coordinators: dict[str, int] = {}
+
+    async def read(self, topics: Topics, model_slug: str | None = None) -> Sequence[PartitionBacklog]:
+        """Every partition of the model, or of all models, by lane in order of service; empty: no such model.
+
+        Commits are read before the ends, so that what ends meanwhile is counted and never the other way
+        round: nothing waiting is missed. The end is the last stable offset: workers read nothing beyond.
+
+        Raises:
+            Unavailable: Kafka does not answer for ten seconds.
+            SetupError: Kafka refuses us.
+        """
+        why: KafkaError | None = None
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while True:
+                    try:
+                        return await self._read(topics, model_slug)
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise SetupError(f"Kafka refuses to tell the backlog: {error!r}") from None
+                        why = error
+                    self._coordinators.clear()
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError:
+            raise Unavailable(f"Kafka did not tell the backlog within {_PATIENCE_S:g} s: {why!r}") from None
+
+    async def _read(self, topics: Topics, model_slug: str | None) -> Sequence[PartitionBacklog]:
+        leaders = await self._leaders(topics, model_slug)
+        lanes = {topic: topics.parse_requests(topic) for topic, _ in leaders}
+        parts: dict[str, list[_Part]] = defaultdict(list)
+        for part in leaders:
+            if (owner := lanes[part[0]]) is not None:
+                parts[topics.group(owner[0])].append(part)
+        commits: dict[_Part, Commit] = {}
+        for found in await asyncio.gather(*(self._commits(group, of) for group, of in parts.items())):
+            commits |= found
+        starts, ends = await asyncio.gather(
+            self._offsets(leaders, OffsetResetStrategy.EARLIEST),
+            self._offsets(leaders, OffsetResetStrategy.LATEST),
+        )
+        rows = []
+        for part in leaders:
+            if (owner := lanes[part[0]]) is not None:
+                commit, start, end = commits.get(part), starts[part], ends[part]
+                lag = max(0, end - (commit.offset if commit else start))
+                rows.append(PartitionBacklog(*owner, part[1], backlog(commit, start, end), lag))
+        return sorted(rows, key=lambda row: (row.model_slug, LANES.index(row.lane), row.partition))
+
+    async def _leaders(self, topics: Topics, model_slug: str | None) -> dict[_Part, int]:
+        """The brokers to ask. All topics are listed: to name one that is missing may create it."""
+        metadata = await self._raw._get_cluster_metadata()
+        self._raw._client.cluster.update_metadata(metadata)
+        leaders = {}
+        for topic in metadata.to_object()["topics"]:
+            owner = topics.parse_requests(topic["topic"])
+            if owner is None or model_slug not in (None, owner[0]):
+                continue
+            _check(topic["error_code"], topic["topic"])
+            for part in topic["partitions"]:
+                _check(part["error_code"], topic["topic"])
+                leaders[topic["topic"], part["partition"]] = part["leader"]
+        return leaders
+
+    async def _commits(self, group: str, parts: Iterable[_Part]) -> dict[_Part, Commit]:
+        """What the group has committed. Our own request: aiokafka's takes a group's error for no commits."""
+        coordinator = self._coordinators.get(group)
+        if coordinator is None:
+            coordinator = self._coordinators[group] = await self._raw.find_coordinator(group)
+        reply = await self._raw._send_request(OffsetFetchRequest(group, _by_topic(parts)), coordinator)
+        _check(reply.error_code, group)
+        found = {}
+        for topic, partitions in reply.topics:
+            for partition, offset, metadata, code in partitions:
+                _check(code, topic)
+                if offset >= 0:
+                    found[topic, partition] = Commit(offset, metadata or "")
+        return found
+
+    async def _offsets(self, leaders: Mapping[_Part, int], which: int) -> dict[_Part, int]:
+        by_leader: dict[int, list[_Part]] = defaultdict(list)
+        for part, leader in leaders.items():
+            by_leader[leader].append(part)
+        replies = await asyncio.gather(
+            *(
+                self._raw._send_request(
+                    OffsetRequest(_ANY_REPLICA, _READ_COMMITTED, _by_topic(parts, which)), leader
+                )
+                for leader, parts in by_leader.items()
+            )
+        )
+        found = {}
+        for reply in replies:
+            for topic, partitions in reply.topics:
+                for partition, code, _, offset in partitions:
+                    _check(code, topic)
+                    found[topic, partition] = offset
+        return found
+
+
+def _by_topic(parts: Iterable[_Part], which: int | None = None) -> list[tuple[str, list[Any]]]:
+    """Partitions as requests list them; each with `which` when it is given."""
+    grouped: dict[str, list[Any]] = defaultdict(list)
+    for topic, partition in parts:
+        grouped[topic].append(partition if which is None else (partition, which))
+    return list(grouped.items())
+
+
+def _check(code: int, what: str) -> None:
+    if code:
+        raise for_code(code)(what)
