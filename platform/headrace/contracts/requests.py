@@ -70,6 +70,12 @@ def expiry(expires_at_s: float) -> h.Header:
     return h.EXPIRY_TIME, datetime.fromtimestamp(expires_at_s, UTC).isoformat().encode()
 
 
+_RARE: Final = frozenset(
+    {h.ID, h.SOURCE, h.API_PATH, h.EXPIRY_TIME, h.TENANT_ID, h.BATCH_ID, h.ATTEMPT},
+)
+"""Many a direct publisher sends none of them."""
+
+
 def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
     """Read a request's headers. `default_id` (topic-partition-offset) names a request without `ce_id`.
 
@@ -77,6 +83,8 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
         InvalidRequest: a header cannot be understood; `param` names it. `address` still tells where
             to say so.
     """
+    if _RARE.isdisjoint(headers):
+        return RequestHead(default_id, "unknown", CHAT, address(headers), correlation(headers))
     return RequestHead(
         id=_text(headers, h.ID, MAX_ID_CHARS) or default_id,
         source=_text(headers, h.SOURCE) or "unknown",
@@ -104,7 +112,7 @@ def address(headers: dict[str, bytes]) -> ReplyAddress | None:
 
 def correlation(headers: dict[str, bytes]) -> tuple[h.Header, ...]:
     """Every correlation header that came."""
-    return tuple((name, headers[name]) for name in h.CORRELATION_NAMES if name in headers)
+    return tuple([(name, headers[name]) for name in h.CORRELATION_NAMES if name in headers])
 
 
 def _partition(headers: dict[str, bytes]) -> int | None:

@@ -93,16 +93,17 @@ def final(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int 
 
 def _head(rules: ReplyRules, target: ReplyTarget, sequence: int, outcome: Outcome | None = None) -> ReplyHead:
     head = target.head
+    state, http_status = (None, 200) if outcome is None else (outcome.state, outcome.http_status)
     return ReplyHead(
-        causation_id=head.id,
-        state=None if outcome is None else outcome.state,
-        source=rules.source,
-        http_status=200 if outcome is None else outcome.http_status,
-        sequence=sequence,
-        attempt=head.attempt,
-        run=target.run,
-        model=rules.model,
-        correlation=head.correlation,
+        head.id,
+        state,
+        rules.source,
+        http_status,
+        sequence,
+        head.attempt,
+        target.run,
+        rules.model,
+        head.correlation,
     )
 
 

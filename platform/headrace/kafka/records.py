@@ -8,13 +8,8 @@ from headrace.core.ports import Place, Record
 
 def record(raw: Any) -> Record:
     """One consumed record. Null headers are dropped; of a repeated header the last one counts."""
-    return Record(
-        place=Place(raw.topic, raw.partition, raw.offset),
-        key=raw.key,
-        value=raw.value,
-        headers={name: value for name, value in raw.headers if value is not None},
-        timestamp_ms=raw.timestamp,
-    )
+    headers = {name: value for name, value in raw.headers if value is not None}
+    return Record(Place(raw.topic, raw.partition, raw.offset), raw.key, raw.value, headers, raw.timestamp)
 
 
 def flatten(batches: Mapping[Any, Iterable[Any]]) -> list[Record]:

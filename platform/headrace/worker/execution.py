@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 
 from headrace.contracts.errors import EngineDied, EngineFailed, HeadraceError
 from headrace.contracts.states import State
@@ -19,17 +18,19 @@ async def execute(engine: Engine, call: Call, emit: Callable[[bytes], Awaitable[
         EngineDied: the engine is gone.
         HeadraceError: what the engine says is wrong; `EngineFailed` for whatever else it raises.
     """
+    events = engine.run(call)
     try:
-        async with aclosing(engine.run(call)) as events:
-            async for event in events:
-                if isinstance(event, Partial):
-                    await emit(event.value)
-                else:
-                    return Outcome(State.INCOMPLETE if event.incomplete else State.COMPLETED, event.value)
+        async for event in events:
+            if isinstance(event, Partial):
+                await emit(event.value)
+            else:
+                return Outcome(State.INCOMPLETE if event.incomplete else State.COMPLETED, event.value)
     except (HeadraceError, EngineDied):
         raise
     except Exception as error:
         _log.exception("engine failed on request %s", call.id)
         failed = f"The engine failed on this request: {type(error).__name__}: {error}"
         raise EngineFailed(failed) from error
+    finally:
+        await events.aclose()
     raise EngineFailed("The engine ended without an answer")

@@ -47,12 +47,12 @@ def read(record: Record, deployed: ModelDeployed, now_s: float, trust: Trust = A
     except InvalidRequest as error:
         return Refusal(record, _salvaged(record, default_id), error, dead_letter=True)
     try:
-        return _job(record, head, deployed, now_s)._replace(trusted=trusted)
+        return _job(record, head, deployed, now_s, trusted=trusted)
     except HeadraceError as error:
         return Refusal(record, head, error, isinstance(error, MalformedBody), trusted)
 
 
-def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: float) -> Job:
+def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: float, *, trusted: bool) -> Job:
     limits = deployed.manifest.limits
     expires_at_s = record.timestamp_ms / 1000 + limits.deadline_s
     if head.expires_at_s is not None:
@@ -64,15 +64,8 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     admission.check_size(deployed, len(value))
     body = openai.parse(head.path, value)
     admission.check_body(deployed, body)
-    call = Call(
-        id=head.id,
-        model=deployed.name,
-        path=head.path,
-        value=value,
-        body=body,
-        created_s=int(record.timestamp_ms / 1000),
-    )
-    return Job(record, head, call, expires_at_s)
+    call = Call(head.id, deployed.name, head.path, value, body, int(record.timestamp_ms / 1000))
+    return Job(record, head, call, expires_at_s, trusted)
 
 
 def _salvaged(record: Record, default_id: str) -> RequestHead:
