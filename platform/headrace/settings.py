@@ -52,13 +52,18 @@ class KafkaSettings(_Group):
 
 
 class S3Settings(_Group):
-    """The bucket of functions and models. Without an endpoint, AWS itself."""
+    """The bucket of functions, models and large results. Without an endpoint, AWS itself."""
 
     endpoint_url: str | None = None
     bucket: str = "headrace"
     region: str = "us-east-1"
     access_key_id: str | None = None
     secret_access_key: SecretStr | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of it was set: otherwise nobody has said that there is a bucket."""
+        return bool(self.model_fields_set)
 
 
 class DatabaseSettings(_Group):
@@ -88,6 +93,8 @@ class GatewaySettings(_Group):
     tenant_burst: int | None = Field(default=None, ge=1)
     """Beside the rate: requests at once after a pause; None: those of one second."""
     drain_s: float = Field(default=20.0, ge=0)
+    max_result_bytes: int = Field(default=64 << 20, ge=1)
+    """The largest result that is read from S3 for a caller; at least what workers may put there."""
 
 
 class WorkerSettings(_Group):
@@ -105,6 +112,8 @@ class WorkerSettings(_Group):
     session_timeout_s: float = Field(default=15.0, gt=0)
     stall_s: float = Field(default=30.0, gt=0)
     """An event loop blocked for longer ends the process: its partitions are better off elsewhere."""
+    max_result_bytes: int = Field(default=64 << 20, ge=1)
+    """A result that Kafka does not take goes to S3 up to this size; a larger one fails its request."""
 
 
 class ScalerSettings(_Group):

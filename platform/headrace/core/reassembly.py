@@ -53,6 +53,11 @@ class Reassembly:
             self._run, self._rank = head.run, rank
         return self._chunk(head.sequence, value) if head.state is None else self._final(head, value)
 
+    def needs_whole(self, head: ReplyHead) -> bool:
+        """Whether `take` would look into the value of this final record."""
+        has_all = head.run == self._run and self._sent and len(self._sent) >= head.sequence
+        return head.state in (State.COMPLETED, State.INCOMPLETE) and not has_all
+
     def _chunk(self, sequence: int, value: bytes) -> Step:
         expected = len(self._sent)
         if sequence == expected and not self._early:

@@ -20,6 +20,7 @@ from headrace.contracts.requests import PATHS, ReplyAddress
 from headrace.core.ports import Reader
 from headrace.gateway.catalog import routes
 from headrace.gateway.channel import Identity
+from headrace.gateway.claims import Collector
 from headrace.gateway.directory import Directory
 from headrace.gateway.heartbeat import Heartbeat
 from headrace.gateway.inference import Inference
@@ -29,6 +30,7 @@ from headrace.gateway.submit import Submitter
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.registry.claims import Claims
 from headrace.settings import GatewaySettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         reply = ReplyAddress(topics.replies, partition)
         identity = Identity(f"/gateways/{gateway_id}", _signing_key(settings), reply, topics)
         submitter = Submitter(settings.gateway, identity, directory, producer)
+        claims = Claims(settings.s3) if settings.s3.is_given else None
+        submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
         stack.push_async_callback(heartbeat.end)
         stack.push_async_callback(submitter.stop)

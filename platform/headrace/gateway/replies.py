@@ -8,6 +8,7 @@ from typing import Final
 from headrace.contracts import headers as h
 from headrace.contracts.errors import HeadraceError, InternalError, RequestExpired
 from headrace.core.ports import Reader, Record
+from headrace.gateway.claims import NOWHERE
 from headrace.gateway.waiting import GONE, Waiting
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Replies:
         self._keepalive_s = keepalive_s
         self._cancel = cancel
         self.unknown = 0
+        self.collector = NOWHERE
 
     def __len__(self) -> int:
         """How many wait."""
@@ -51,6 +53,12 @@ class Replies:
         if waiting is None:
             self.unknown += 1
             return
+        if h.DATA_REF in record.headers and waiting.needs_value(record):
+            self.collector.begin(record, lambda whole: self._hand(waiting, whole), waiting.fail)
+        else:
+            self._hand(waiting, record)
+
+    def _hand(self, waiting: Waiting, record: Record) -> None:
         try:
             waiting.take(record)
         except Exception:  # noqa: BLE001  # one bad record must not keep all others from their answers

@@ -55,6 +55,10 @@ class Waiting:
         if replies.final_state(record.headers) is not None:
             self.end(Answer(int(record.headers.get(h.HTTP_STATUS, b"200")), record.value or b""))
 
+    def needs_value(self, record: Record) -> bool:
+        """Whether a reply record's value is of use to the caller, so that it is worth fetching."""
+        return not self.future.done() and replies.final_state(record.headers) is not None
+
     def end(self, answer: Answer) -> None:
         """The first end wins."""
         if not self.future.done():
@@ -105,6 +109,10 @@ class WaitingStream(Waiting):
             self.fail(InternalError(step.broken))
         elif step.ended:
             super().take(record)
+
+    def needs_value(self, record: Record) -> bool:
+        """Whether chunks were lost: without a gap the caller has the whole answer already."""
+        return super().needs_value(record) and self._stream.needs_whole(replies.read(record.headers))
 
     def end(self, answer: Answer) -> None:
         """The first end wins."""

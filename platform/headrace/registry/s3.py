@@ -18,6 +18,10 @@ _TAKEN: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 
 
+class NoSuchObject(SetupError):
+    """The bucket has no object of that key, or there is no such bucket."""
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Bucket and key of `s3://BUCKET/KEY`.
 
@@ -64,16 +68,47 @@ class Bucket:
                 if not await self._exists(client, key):
                     await client.put_object(Bucket=self.name, Key=key, Body=data)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object."""
         async with self._client(key) as client:
-            await client.put_object(Bucket=self.name, Key=key, Body=data)
+            await client.put_object(Bucket=self.name, Key=key, Body=data, ContentType=content_type)
 
     async def get(self, key: str) -> bytes:
         """Read an object into memory."""
         async with self._client(key) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             return await answer["Body"].read()
+
+    async def get_at_most(self, key: str, max_bytes: int) -> bytes:
+        """Read an object into memory, no more than its first `max_bytes`."""
+        data = bytearray()
+        async with self._client(key) as client:
+            answer = await client.get_object(Bucket=self.name, Key=key)
+            async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                data += piece[: max_bytes - len(data)]
+                if len(data) == max_bytes:
+                    break
+        return bytes(data)
+
+    async def folders(self, prefix: str) -> list[str]:
+        """What the keys under `prefix` begin with, up to the next slash."""
+        found: list[str] = []
+        async with self._client(prefix) as client:
+            pages = client.get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
+                found += [each["Prefix"] for each in page.get("CommonPrefixes", ())]
+        return found
+
+    async def remove(self, prefix: str) -> int:
+        """Remove every object whose key begins with `prefix`; returns how many."""
+        removed = 0
+        async with self._client(prefix) as client:
+            pages = client.get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                for each in page.get("Contents", ()):
+                    await client.delete_object(Bucket=self.name, Key=each["Key"])
+                    removed += 1
+        return removed
 
     async def download(self, key: str, path: Path) -> None:
         """Read an object into a file, a piece at a time."""
@@ -145,7 +180,8 @@ class Bucket:
         except ClientError as error:
             told = error.response["Error"]
             url = f"s3://{self.name}/{key}"
-            raise SetupError(f"S3 at {where}: {url}: {told.get('Code')}: {told.get('Message')}") from None
+            kind = NoSuchObject if told.get("Code") in _ABSENT else SetupError
+            raise kind(f"S3 at {where}: {url}: {told.get('Code')}: {told.get('Message')}") from None
         except BotoCoreError as error:
             raise SetupError(f"S3 at {where} cannot be used: {error}") from None
 

@@ -23,8 +23,10 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 from headrace.registry.cache import FunctionCache
+from headrace.registry.claims import Claims
 from headrace.registry.sources import resolve
 from headrace.settings import Settings
+from headrace.worker.claims import Keeper
 from headrace.worker.fates import FateRules, Fates
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
 from headrace.worker.journal import Journal
@@ -143,7 +145,8 @@ def _parts(  # what the loop works with is made of these
 ) -> Parts:
     topics, spec, manifest = settings.kafka.topics, bench.spec, deployed.manifest
     rules = ReplyRules(topics, settings.worker.reply_topics, f"/workers/{spec.id}", deployed.name)
-    replies = Replies(bench.producer, rules)
+    claims = Claims(settings.s3) if settings.s3.is_given else None
+    replies = Replies(bench.producer, rules, Keeper(claims, settings.worker.max_result_bytes))
     most = manifest.limits.max_concurrency
     # An engine that waits for a slot of its own begins the next call without us: no step is lost.
     is_full = most is None or most >= engine.capacity

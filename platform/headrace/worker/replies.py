@@ -4,23 +4,32 @@ import asyncio
 import logging
 from typing import Final
 
-from headrace.contracts.errors import BodyTooLarge, Unavailable
+from headrace.contracts import claims
+from headrace.contracts.claims import Claim, Made
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable
 from headrace.contracts.requests import RequestHead
+from headrace.contracts.states import State
+from headrace.contracts.topics import slug
 from headrace.core import answers
 from headrace.core.answers import Outcome, ReplyRules, ReplyTarget, failure
 from headrace.core.ports import Publisher
+from headrace.worker.claims import NOWHERE, Keeper
 
 _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = (0.1, 0.5, 2.0, 5.0)
+_SHORT_BYTES: Final = 10_000
+"""What is shorter is not why a record is too large."""
+_RESULTS: Final = frozenset({State.COMPLETED, State.INCOMPLETE})
 
 
 class Replies:
-    """Opens the way back for each request."""
+    """Opens the way back for each request. `keeper`: where results go that Kafka does not take."""
 
-    def __init__(self, publisher: Publisher, rules: ReplyRules) -> None:
+    def __init__(self, publisher: Publisher, rules: ReplyRules, keeper: Keeper = NOWHERE) -> None:
         self._publisher = publisher
         self._rules = rules
+        self._keeper = keeper
 
     async def open(self, head: RequestHead, run: str, *, trusted: bool = True) -> "Reply":
         """The way back for one request; falls back to `results` when the caller's address cannot be used."""
@@ -28,15 +37,16 @@ class Replies:
         target = answers.target(self._rules, head, run, count, trusted=trusted)
         if target.refused is not None:
             _log.warning("request %s: reply goes to results: %s", head.id, target.refused)
-        return Reply(self._publisher, self._rules, target)
+        return Reply(self._publisher, self._rules, self._keeper, target)
 
 
 class Reply:
     """The way back for one request."""
 
-    def __init__(self, publisher: Publisher, rules: ReplyRules, target: ReplyTarget) -> None:
+    def __init__(self, publisher: Publisher, rules: ReplyRules, keeper: Keeper, target: ReplyTarget) -> None:
         self._publisher = publisher
         self._rules = rules
+        self._keeper = keeper
         self._target = target
         self._chunks = 0
 
@@ -58,17 +68,54 @@ class Reply:
             _log.warning("request %s: chunk %d not sent", self._target.head.id, sequence)
 
     async def finish(self, outcome: Outcome) -> None:
-        """Send the final answer and wait until the broker has it, however long that takes."""
+        """Send the final answer and wait until the broker has it, however long that takes.
+
+        A result that is too large for a record goes to the bucket, and a reference to the caller.
+        """
         attempt = 0
+        claim: Claim | None = None
         while True:
             try:
                 record = answers.final(self._rules, self._target, outcome, self._chunks)
+                if claim is not None:
+                    record = record._replace(headers=[*(record.headers or ()), *claims.write(claim)])
                 await (await self._publisher.send(record))
             except BodyTooLarge as error:
-                outcome = failure(error)
+                # The producer refuses what is clearly too large at once: nothing was on the way.
+                outcome, claim = await self._shorter(outcome, claim, error)
             except Unavailable as error:
                 _log.warning("request %s: answer not confirmed: %s", self._target.head.id, error)
                 await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
             else:
                 return
+
+    async def _shorter(
+        self, outcome: Outcome, claim: Claim | None, error: BodyTooLarge
+    ) -> tuple[Outcome, Claim | None]:
+        """What is sent instead of a record that was too large; every step leaves less to be sent."""
+        head, address = self._target.head, self._target.address
+        if claim is None and outcome.state in _RESULTS:
+            return await self._elsewhere(outcome)
+        if claim is None and len(outcome.value) > _SHORT_BYTES:
+            return failure(error), None
+        if sum(len(value) for _, value in head.correlation) > _SHORT_BYTES:
+            self._target = self._target._replace(head=head._replace(correlation=()))
+        elif address is not None:
+            refused = f"topic {address.topic} takes no record as large as the shortest answer"
+            self._target = self._target._replace(address=None, refused=refused)
+        else:
+            _log.error("request %s: no answer fits: %s", head.id, error)
+            await asyncio.sleep(_RETRY_S[-1])
+        return outcome, claim
+
+    async def _elsewhere(self, outcome: Outcome) -> tuple[Outcome, Claim | None]:
+        """What is sent instead of a result that is too large, and where that lies."""
+        head = self._target.head
+        try:
+            made = Made(slug(self._rules.model), head.id, self._target.run)
+            claim = await self._keeper.keep(made, outcome.value)
+        except HeadraceError as error:
+            _log.warning("request %s: %s", head.id, error)
+            return failure(error), None
+        return outcome._replace(value=claims.pointer(claim)), claim

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from headrace.contracts import headers as h
 from headrace.contracts import replies, requests
+from headrace.contracts.claims import POINTER_SCHEMA
 from headrace.contracts.documents.header_tables import (
     DEAD_LETTER_HEADERS,
     REPLY_HEADERS,
@@ -37,7 +38,7 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
     "obituary": Obituary,
     "handover": Handover,
 }
-_ANSWERS: Final = ("ChatCompletion", "Completion", "Error")
+_ANSWERS: Final = ("ChatCompletion", "Completion", "Error", "ResultReference")
 _CHUNKS: Final = ("ChatCompletionChunk", "CompletionChunk")
 _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "replies": (_TOPICS.replies, ("chunk", "final"), "Answers to gateways, a partition each."),
@@ -81,7 +82,9 @@ def asyncapi(version: str) -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": _messages(),
-            "schemas": components([ChatBody, CompletionBody, *_EVENTS.values()]) | dict(SCHEMAS),
+            "schemas": components([ChatBody, CompletionBody, *_EVENTS.values()])
+            | dict(SCHEMAS)
+            | {"ResultReference": POINTER_SCHEMA},
             "correlationIds": {name: {"location": _header(name)} for name in h.CORRELATION_NAMES},
             "replyAddresses": {name: {"location": _header(name)} for name in h.REPLY_TOPIC_NAMES},
         },

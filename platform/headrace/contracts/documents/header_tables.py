@@ -9,6 +9,7 @@ from headrace.contracts import replies, requests
 
 _TEXT: Final = {"type": "string"}
 _NUMBER: Final = {"type": "string", "pattern": "^[0-9]+$"}
+_SHA256: Final = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _FOUR_BYTES: Final = "Decimal digits, or the four big-endian bytes that Spring and SmallRye send."
 
@@ -84,6 +85,13 @@ REPLY_HEADERS: Final = (
     HeaderRow((h.ATTEMPT,), "Attempt of the request.", _NUMBER, always=True),
     HeaderRow((h.MODEL,), "The public name of the model that answered.", _TEXT, always=True),
     HeaderRow((h.RUN,), "Tells runs of one request apart; never mix their chunks.", _TEXT, always=True),
+    HeaderRow(
+        (h.DATA_REF,),
+        "Where the result lies that is too large for Kafka, `s3://BUCKET/KEY`; the value only says so.",
+        _TEXT,
+    ),
+    HeaderRow((h.DATA_SHA256,), f"SHA-256 of what lies at {h.DATA_REF}, in hex.", _SHA256),
+    HeaderRow((h.DATA_SIZE,), f"Bytes that lie at {h.DATA_REF}.", _NUMBER),
     HeaderRow((h.REPLY_REFUSED,), "Why it is here and not in the topic that was asked for.", _TEXT),
 )
 

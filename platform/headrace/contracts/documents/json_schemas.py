@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from headrace.contracts.claims import POINTER_SCHEMA
 from headrace.contracts.documents.header_tables import REPLY_HEADERS, REQUEST_HEADERS, header_schema
 from headrace.contracts.documents.responses import SCHEMAS as RESPONSES
 from headrace.contracts.events import (
@@ -40,6 +41,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     """The stand-alone schemas, by file stem."""
     found = {stem: model.model_json_schema() for stem, model in MODELS.items()}
     found["error-body"] = dict(RESPONSES["Error"])
+    found["result-reference"] = dict(POINTER_SCHEMA)
     found["request-headers"] = header_schema(REQUEST_HEADERS)
     found["reply-headers"] = header_schema(REPLY_HEADERS)
     return {
