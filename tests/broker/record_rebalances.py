@@ -205,7 +205,7 @@ class RecordedShare(Share):
     def reports(self, now_s):
         now_s = self._rec.now_s(now_s)
         events = super().reports(now_s)
-        self._tick("reports", [now_s], [self._rec.handover(event) for event in events])
+        self._tick("reports", [now_s], sorted(map(self._rec.handover, events)))
         return events
 
 

@@ -61,7 +61,7 @@ CALLS = {
     "told": lambda share, *event: share.told(event_of(*event)),
     "expire": lambda share, now_s: share.expire(now_s),
     "reread": lambda share: offsets_of(share.reread()),
-    "reports": lambda share, now_s: [row_of(event) for event in share.reports(now_s)],
+    "reports": lambda share, now_s: sorted(map(row_of, share.reports(now_s))),
 }
 
 
