@@ -10,6 +10,7 @@ these offsets alone until they are done or free.
 The bitmap idea is confluentinc/parallel-consumer's; the form here is our own, see `encode`.
 """
 
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -126,10 +127,19 @@ class Tracker:
             self._running.remove(offset)
             self._owed.add(offset)
 
+    def is_done(self, offset: int) -> bool:
+        """Whether an offset that was started here is done."""
+        return not any(offset in undone for undone in (self._running, self._owed, self._held, self._freed))
+
     def told(self, hold: Hold, done: Iterable[int]) -> bool:
-        """A holder's word on what is `done` and what it still runs; whether something is free now."""
+        """A holder's word on what is `done` and what it still runs; whether something is free now.
+
+        A word that is older than what is held says nothing about it: it is of an earlier time when the
+        holder had the partition.
+        """
         free = False
-        for offset in [n for n, held in self._held.items() if held.worker == hold.worker]:
+        mine = [n for n, held in self._held.items() if held.worker == hold.worker]
+        for offset in [n for n in mine if self._held[n].until_s <= hold.until_s]:
             if offset in hold.offsets:
                 self._held[offset] = hold
             else:
@@ -141,7 +151,7 @@ class Tracker:
 
     def free(self, worker: str) -> bool:
         """The holder is dead; whether something is free now."""
-        return self.told(Hold(worker, 0.0, frozenset()), ())
+        return self.told(Hold(worker, math.inf, frozenset()), ())
 
     def expire(self, now_s: float) -> bool:
         """Holds that were not renewed end; whether something is free now."""

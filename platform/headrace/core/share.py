@@ -3,6 +3,7 @@
 Pure: partitions are (topic, partition) pairs, time is given. The shell polls, commits and publishes.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ Part = tuple[str, int]
 HOLD_S: Final = 10.0
 """What a worker runs of a lost partition is free after so long without a word from it."""
 RENEW_S: Final = 3.0
+_WORDS: Final = 20_000
 _REPORT_S: Final = 60.0
 """After a lost partition's last request is done, its report is kept so long for repetition."""
 
@@ -38,6 +40,10 @@ class Share:
         self._lost: dict[Part, _Lost] = {}
         self._dead: set[str] = set()
         self._dirty: set[Part] = set()
+        # What ran when a rebalance began, and is committed as held.
+        self._leaving: dict[Part, frozenset[int]] = {}
+        # The latest word of others on partitions that they have lost, for whoever has these next.
+        self._words: dict[tuple[str, Part], Handover] = {}
         self.trackers: dict[Part, Tracker] = {}
 
     def assign(
@@ -48,8 +54,8 @@ class Share:
         commits: of the partitions that are new. What is still running of others is theirs no more.
         """
         for part in self.trackers.keys() - set(parts):
-            if running := self.trackers.pop(part).running:
-                self._lost[part] = _Lost(set(running))
+            self._lose(part, self.trackers.pop(part))
+        self._leaving.clear()
         kept = {part: self.trackers[part] for part in parts if part in self.trackers}
         fresh: dict[Part, Tracker] = {}
         for part in parts:
@@ -58,7 +64,9 @@ class Share:
                 tracker = fresh[part] = Tracker(commits.get(part), lost.running if lost else ())
                 if lost is not None:
                     # What we finished meanwhile is done, whether or not anybody has heard of it.
-                    tracker.told(Hold(self._worker, now_s, frozenset(lost.running)), lost.done)
+                    tracker.told(Hold(self._worker, math.inf, frozenset(lost.running)), lost.done)
+                for word in [word for (_, about), word in self._words.items() if about == part]:
+                    tracker.told(_hold(word), set(word.done))
                 for worker in (*self._dead, self._worker):
                     tracker.free(worker)  # what we hold ourselves and do not run was aborted
                 tracker.expire(now_s)
@@ -66,6 +74,13 @@ class Share:
         # Written when they were about to be lost: holds of ours that must not outlive us.
         self._dirty = set(self.trackers)
         return {part: tracker.next_unseen for part, tracker in kept.items()}
+
+    def _lose(self, part: Part, tracker: Tracker) -> None:
+        """The partition is another's; what was held when it was committed last is ours to report."""
+        held = self._leaving.get(part, frozenset())
+        done = {offset for offset in held if tracker.is_done(offset)}
+        if held or tracker.running:
+            self._lost[part] = _Lost(set(tracker.running), done)
 
     def complete(self, place: Place) -> None:
         """The request's fate is durable."""
@@ -98,6 +113,7 @@ class Share:
         """What to commit when a rebalance begins: any partition may be lost, so what runs is held."""
         hold = Hold(self._worker, now_s + HOLD_S, frozenset())
         self._dirty.clear()
+        self._leaving = {part: tracker.running for part, tracker in self.trackers.items()}
         return {part: tracker.commit(hold) for part, tracker in self.trackers.items()}
 
     def again(self, parts: Iterable[Part]) -> None:
@@ -111,11 +127,18 @@ class Share:
 
     def told(self, event: Handover) -> bool:
         """A holder's word; whether something is free to be read again."""
-        tracker = self.trackers.get((event.topic, event.partition))
-        if tracker is None or event.worker == self._worker:
+        if event.worker == self._worker:
             return False
-        self._dirty.add((event.topic, event.partition))
-        return tracker.told(Hold(event.worker, event.until_s, frozenset(event.running)), set(event.done))
+        part = (event.topic, event.partition)
+        self._words.pop((event.worker, part), None)
+        self._words[event.worker, part] = event
+        if len(self._words) > _WORDS:
+            del self._words[next(iter(self._words))]
+        tracker = self.trackers.get(part)
+        if tracker is None:
+            return False
+        self._dirty.add(part)
+        return tracker.told(_hold(event), set(event.done))
 
     def expire(self, now_s: float) -> bool:
         """Time passes; whether something is free to be read again."""
@@ -145,3 +168,7 @@ class Share:
             elif not lost.running and now_s - lost.told_s > _REPORT_S:
                 del self._lost[topic, partition]
         return events
+
+
+def _hold(event: Handover) -> Hold:
+    return Hold(event.worker, event.until_s, frozenset(event.running))

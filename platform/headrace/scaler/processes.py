@@ -34,7 +34,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A worker process that ended; `exit_code` is negative for a signal. `asked` when it was told to.
+    """A worker process that ended; `exit_code` is negative for a signal.
 
     in_flight: what it ran when it crashed.
     """
@@ -45,8 +45,8 @@ class Exit:
 
     @property
     def asked(self) -> bool:
-        """Whether ending was wanted."""
-        return self.child.stopping and self.exit_code == 0
+        """Whether it was told to drain, by us or by somebody else; it has left nothing behind."""
+        return self.exit_code == 0
 
     @property
     def killed(self) -> bool:

@@ -41,10 +41,16 @@ def body(text: str = "chaos") -> bytes:
 
 @dataclass
 class Answers:
-    """Final answers by request id: how many came, and with which state last."""
+    """Final answers by request id: how many came, with which state last, by which runs and when."""
 
     times: Counter[str] = field(default_factory=Counter)
     states: dict[str, State] = field(default_factory=dict)
+    runs: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def repeated(self) -> dict[str, list[str]]:
+        """The runs of those that came more than once, to look at when a test fails."""
+        return {name: runs for name, runs in self.runs.items() if len(runs) > 1}
 
     @property
     def again(self) -> int:
@@ -58,6 +64,7 @@ class Answers:
         request_id = record.headers[h.CAUSATION_ID].decode()
         self.times[request_id] += 1
         self.states[request_id] = state
+        self.runs.setdefault(request_id, []).append(f"{record.headers[h.RUN].decode()} {record.timestamp_ms}")
 
 
 class Load:
@@ -112,20 +119,20 @@ async def load(stack: Stack) -> AsyncIterator[Load]:
 
 
 class Faults:
-    """Sends signals to the stack's processes, chosen by a seeded chance."""
+    """Sends signals to the stack's processes, chosen by a seeded chance. `sent` counts them by role."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self._stack = stack
         self.chance = random.Random(seed)
-        self.killed: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
 
-    def kill(self, role: str) -> bool:
-        """SIGKILL to one process of the role; whether there was one."""
+    def send(self, role: str, number: signal.Signals = signal.SIGKILL) -> bool:
+        """A signal to one process of the role; whether there was one."""
         found = self._find(role)
         if not found:
             return False
-        self.chance.choice(found).send_signal(signal.SIGKILL)
-        self.killed[role] += 1
+        self.chance.choice(found).send_signal(number)
+        self.sent[role] += 1
         return True
 
     async def pause(self, role: str, seconds: float) -> bool:
@@ -135,6 +142,7 @@ class Faults:
             return False
         process = self.chance.choice(found)
         process.suspend()
+        self.sent["pause"] += 1
         try:
             await asyncio.sleep(seconds)
         finally:

@@ -22,6 +22,7 @@ class Group(RuleBasedStateMachine):
         self.position = {}  # worker, part -> offset
         self.done = set()
         self.runs = {}
+        self.coming = {}  # worker -> parts, between the beginning and the end of a rebalance
         self.mail = []  # what was said on `control`, for all
         self.now_s = 1000.0
         self.born = 0
@@ -45,6 +46,7 @@ class Group(RuleBasedStateMachine):
         for event in self.mail:
             self.hear(share, event)
         self.rebalance(list(self.shares))
+        self.arrive_all()
 
     @rule(data=st.data())
     def move(self, data):
@@ -54,16 +56,29 @@ class Group(RuleBasedStateMachine):
 
     def rebalance(self, workers, owners=None):
         owners = owners or [workers[n % len(workers)] for n in range(3)]
-        for share in self.shares.values():
-            self.commits.update(share.leaving(self.now_s))
+        self.arrive_all()
         for name, share in self.shares.items():
-            parts = [part for part, owner in zip(PARTS, owners, strict=True) if owner == name]
-            had = set(share.trackers)
-            fresh = {part: self.commits.get(part) for part in parts if part not in had}
-            for part, commit in fresh.items():
-                self.position[name, part] = commit.offset if commit else 0
-            for part, offset in share.assign(parts, fresh, self.now_s).items():
-                self.position[name, part] = offset
+            self.commits.update(share.leaving(self.now_s))
+            self.coming[name] = [part for part, owner in zip(PARTS, owners, strict=True) if owner == name]
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data())
+    def arrive(self, data):
+        """One worker hears what is its own now; others run on meanwhile, and some have begun to read."""
+        self.assign(data.draw(st.sampled_from(sorted(self.coming))))
+
+    def arrive_all(self):
+        for name in sorted(self.coming):
+            self.assign(name)
+
+    def assign(self, name):
+        parts, share = self.coming.pop(name), self.shares[name]
+        had = set(share.trackers)
+        fresh = {part: self.commits.get(part) for part in parts if part not in had}
+        for part, commit in fresh.items():
+            self.position[name, part] = commit.offset if commit else 0
+        for part, offset in share.assign(parts, fresh, self.now_s).items():
+            self.position[name, part] = offset
 
     @rule(data=st.data())
     def poll(self, data):
@@ -71,6 +86,8 @@ class Group(RuleBasedStateMachine):
         self.read(name, data.draw(st.integers(1, 3)))
 
     def read(self, name, count):
+        if name in self.coming:
+            return
         share = self.shares[name]
         for part, offset in share.reread().items():
             self.position[name, part] = offset
@@ -102,7 +119,8 @@ class Group(RuleBasedStateMachine):
 
     def step(self, name):
         share = self.shares[name]
-        self.commits.update(share.changed())
+        if name not in self.coming:
+            self.commits.update(share.changed())
         for event in share.reports(self.now_s):
             self.mail.append(event)
             for other in self.shares.values():
@@ -114,6 +132,7 @@ class Group(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.shares)))
         self.lossless = False  # what it ran must be redone
         del self.shares[name], self.running[name]
+        self.coming.pop(name, None)
         if obituary:
             self.mail.append(name)
             for share in self.shares.values():
@@ -144,6 +163,7 @@ class Group(RuleBasedStateMachine):
         """Whatever happened: in the end everything is done, and committed."""
         if not self.shares:
             return
+        self.arrive_all()
         for _ in range(int(HOLD_S) + 2):
             for name in sorted(self.shares):
                 self.read(name, 10_000)
