@@ -31,6 +31,7 @@ schemas: $(VENV)/.dev  ## Write schemas/ anew
 
 loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests
+	$(BIN)/python -m loadtests.redelivery
 
 clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

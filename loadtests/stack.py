@@ -30,12 +30,12 @@ class StackError(Exception):
 
 
 @asynccontextmanager
-async def embedded() -> AsyncIterator[Target]:
-    """`headrace up` with `functions/echo` on free ports; stopped, and its folder removed, at the end."""
+async def embedded(function: Path = ROOT / "functions" / "echo") -> AsyncIterator[Target]:
+    """`headrace up` with a function called `echo` on free ports; stopped, its folder removed, at the end."""
     with tempfile.TemporaryDirectory(prefix="headrace-load-") as folder:
         ready = Path(folder) / "ready.json"
         ports = ["--http-port", "0", "--kafka-port", "0", "--s3-port", "0"]
-        options = ["--functions", str(ROOT / "functions" / "echo"), "--ready-file", str(ready), *ports]
+        options = ["--functions", str(function), "--ready-file", str(ready), *ports]
         child = await Child.start("-m", "headrace", "up", "--data-dir", f"{folder}/data", *options)
         try:
             yield await _wait(child, ready)
