@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check up schemas loadtest clean help
+.PHONY: demo test check up schemas loadtest chaos clean help
 .DEFAULT_GOAL := help
 
 help:  ## What there is
@@ -32,6 +32,9 @@ schemas: $(VENV)/.dev  ## Write schemas/ anew
 loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests
 	$(BIN)/python -m loadtests.redelivery
+
+chaos: $(VENV)/.dev  ## 20,000 requests while every role and the broker are killed, 110 times
+	CHAOS_REQUESTS=20000 CHAOS_KILLS=110 $(BIN)/python -m pytest -s tests/e2e/chaos/test_everything.py
 
 clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,4 +1,4 @@
-"""Workers come and go in order, every few seconds: nothing is redone, nothing is lost, nobody waits for long."""
+"""Workers come and go in order, every five seconds: nothing is redone and nothing is lost."""
 
 import asyncio
 import signal
