@@ -2,15 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headrace.contracts.events import Cancel
+from headrace.contracts.topics import RETRY_DELAYS_S
 from headrace.core.archive import FinalResult
-from headrace.dispatcher.archiver import Archiver, Parts
+from headrace.core.cancels import Cancels
+from headrace.core.identity import UNCHECKED, Trust
+from headrace.core.ports import Record
+from headrace.dispatcher import archiver as archiving
+from headrace.dispatcher import retries as retrying
+from headrace.dispatcher.answering import Answering
+from headrace.dispatcher.archiver import Archiver
+from headrace.dispatcher.retries import Retries
 from headrace.kafka.admin import Admin
+from headrace.kafka.control import Control
+from headrace.kafka.delayed import DelayedReader
 from headrace.kafka.group import GroupReader
 from headrace.kafka.producer import Producer
+from headrace.kafka.reader import PartitionReader
 from headrace.settings import DatabaseSettings, Settings
 
 if TYPE_CHECKING:
@@ -20,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Archive final results until `stop` is set.
+    """Archive final results, and put retries back when they are due, until `stop` is set.
 
     Raises:
         SetupError: the database URL is wrong or its driver is missing, or Kafka refuses us.
@@ -34,11 +46,53 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         producer = Producer(settings.kafka, source="dispatcher")
         await producer.start()
         stack.push_async_callback(producer.stop)
-        source = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}archiver", [topics.results])
-        await source.start()
-        stack.push_async_callback(source.stop)
-        _log.info("ready, archiving %s", topics.results)
-        await Archiver(Parts(source, archive, producer, topics, settings.dispatcher)).run(stop)
+        results = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}archiver", [topics.results])
+        archiver = Archiver(archiving.Parts(results, archive, producer, topics, settings.dispatcher))
+        waiting = [topics.retries(delay) for delay in RETRY_DELAYS_S]
+        due = DelayedReader(settings.kafka, f"{settings.kafka.topic_prefix}retries", waiting, retrying.due_s)
+        answering = Answering(producer, topics, settings.worker.reply_topics)
+        cancels, trust = Cancels(), _trust(settings)
+        retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))
+        await _hear(stack, settings, cancels, trust)
+        for source in (results, due):
+            await source.start()
+            stack.push_async_callback(source.stop)
+        _log.info("ready: archiving %s, putting back retries", topics.results)
+        await _all([archiver.run(stop), retries.run(stop)])
+
+
+async def _all(services: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them all. A fault of one ends the process; whoever watches it starts it anew."""
+    tasks = [asyncio.create_task(service) for service in services]
+    done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _hear(stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust) -> None:
+    """Remember cancels, those that were said before as well."""
+    reader = PartitionReader(settings.kafka, {settings.kafka.topics.control: None})
+    news = Control(await stack.enter_async_context(reader))
+
+    def cancel(event: Cancel, record: Record) -> None:
+        trusted = trust.judge_cancel(record.headers, event.request_id)
+        cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
+
+    news.on(Cancel, cancel)
+    follower = asyncio.create_task(news.follow())
+    stack.callback(follower.cancel)
+    await news.catch_up()
+
+
+def _trust(settings: Settings) -> Trust:
+    secret = settings.secret_key
+    trust = Trust.from_secret(None if secret is None else secret.get_secret_value())
+    if trust.key is None:
+        _log.warning(UNCHECKED)
+    return trust
 
 
 class _LateArchive:

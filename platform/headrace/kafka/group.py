@@ -61,7 +61,8 @@ class GroupReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            session_timeout_ms=15_000,
-            heartbeat_interval_ms=3_000,
+            # Who takes over from one that was killed waits so long; Kafka allows no less by default.
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=2_000,
             fetch_max_wait_ms=500,
         )
