@@ -29,6 +29,7 @@ from headrace.devstack.probe import get
 from headrace.devstack.processes import Child, spawn
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.registry import purge
 from headrace.registry.claims import Claims
 from headrace.registry.s3 import Bucket
 from headrace.settings import S3Settings, Settings
@@ -99,12 +100,17 @@ async def http(stack: Stack, large: Settings) -> AsyncIterator[httpx.AsyncClient
 
 
 async def test_over_http_it_comes_byte_for_byte(http: httpx.AsyncClient, large: Settings) -> None:
-    response = await http.post(CHAT, json=BODY)
+    async with PartitionReader(large.kafka, {large.kafka.topics.replies: None}, at="end") as reader:
+        response = await http.post(CHAT, json=BODY)
+        final = await _next(reader)
+    claim = claims.read(final.headers, large.s3.bucket)
+    assert claim is not None
+    assert (claim.size_bytes, claim.sha256) == (len(response.content), claims.digest(response.content))
+    assert len(final.value or b"") < 1_000
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.json()["choices"][0]["message"]["content"] == TEXT
     assert len(response.content) > 12_000_000
-    assert response.json()["id"].endswith(response.headers["x-request-id"].removeprefix("req_"))
 
 
 async def test_a_stream_of_it_is_whole(http: httpx.AsyncClient) -> None:
@@ -218,7 +224,9 @@ async def test_a_bucket_that_comes_back_is_waited_for_and_one_that_does_not_is_t
         await keeper.keep(MADE, LARGE)
 
 
-async def test_the_purge_removes_days_that_are_over_and_nothing_else(tmp_path: Path) -> None:
+async def test_the_purge_removes_days_that_are_over_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port, *inner_ports = free(1 + len(INNER_PORTS))
     store = ObjectStore(tmp_path, port, inner_ports, KEYS)
     settings = _s3(store)
@@ -239,8 +247,10 @@ async def test_the_purge_removes_days_that_are_over_and_nothing_else(tmp_path: P
         assert [key for key in (old.key, twin.key) if await bucket.exists(key)] == []
         assert [key for key in (claim.key, *others) if not await bucket.exists(key)] == []
         assert await kept.purge(now_s, DAY_S) == 0
+        await _in_a_process_of_its_own(bucket, old.key, store, monkeypatch)
     finally:
         await child.stop()
+    assert not await purge.once()
 
 
 async def test_a_worker_that_has_no_large_result_does_not_import_the_client() -> None:
@@ -249,6 +259,17 @@ async def test_a_worker_that_has_no_large_result_does_not_import_the_client() ->
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
     said, _ = await process.communicate()
     assert said.strip() == b"False"
+
+
+async def _in_a_process_of_its_own(
+    bucket: Bucket, key: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.put(key, b"x")
+    monkeypatch.setenv("HEADRACE_S3_ENDPOINT_URL", store.url)
+    monkeypatch.setenv("HEADRACE_S3_ACCESS_KEY_ID", KEYS.access_key_id)
+    monkeypatch.setenv("HEADRACE_S3_SECRET_ACCESS_KEY", KEYS.secret_access_key)
+    assert await purge.once()
+    assert not await bucket.exists(key)
 
 
 def _s3(store: ObjectStore) -> S3Settings:

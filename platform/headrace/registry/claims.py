@@ -7,6 +7,7 @@ must go on decoding and a gateway answering. Neither pays for any of it before t
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -28,17 +29,25 @@ _PURGE_S: Final = 600.0
 _T = TypeVar("_T")
 
 
+class _Own(threading.local):
+    """Each thread's own way to the bucket, because the library's sessions are not for several threads."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.bucket = Bucket(settings)
+
+
 class Claims:
     """Fills `core.claims.ClaimStore`."""
 
     def __init__(self, settings: S3Settings) -> None:
-        self._bucket = Bucket(settings)
+        self._name = settings.bucket
+        self._own = _Own(settings)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="claims")
 
     @property
     def bucket(self) -> str:
         """The one bucket that claims of ours are in."""
-        return self._bucket.name
+        return self._name
 
     async def put(self, made: Made, body: bytes, timeout_s: float) -> Claim:
         """Keep a result; when it returns, the result is durable.
@@ -49,7 +58,7 @@ class Claims:
 
         async def work() -> Claim:
             claim = claims.claim(made, self.bucket, body, time.time())
-            await self._bucket.put(claim.key, body, h.JSON.decode())
+            await self._own.bucket.put(claim.key, body, h.JSON.decode())
             return claim
 
         return await self._apart(work, timeout_s)
@@ -64,7 +73,7 @@ class Claims:
 
         async def work() -> bytes:
             # One byte more than there should be tells a longer object from the right one.
-            body = await self._bucket.get_at_most(claim.key, claim.size_bytes + 1)
+            body = await self._own.bucket.get_at_most(claim.key, claim.size_bytes + 1)
             claims.check(claim, body)
             return body
 
@@ -79,9 +88,9 @@ class Claims:
 
         async def work() -> int:
             removed = 0
-            for folder in await self._bucket.folders(claims.PREFIX):
+            for folder in await self._own.bucket.folders(claims.PREFIX):
                 if claims.folder_has_expired(folder, retention_s, now_s):
-                    removed += await self._bucket.remove(folder)
+                    removed += await self._own.bucket.remove(folder)
             return removed
 
         return await self._apart(work, _PURGE_S)

@@ -46,6 +46,7 @@ class Bucket:
     def __init__(self, settings: S3Settings, name: str | None = None) -> None:
         self._settings = settings
         self.name = name or settings.bucket
+        self._session: Any = None
 
     async def ensure(self) -> None:
         """Create the bucket unless it is there."""
@@ -81,14 +82,16 @@ class Bucket:
 
     async def get_at_most(self, key: str, max_bytes: int) -> bytes:
         """Read an object into memory, no more than its first `max_bytes`."""
-        data = bytearray()
+        pieces: list[bytes] = []
+        left_bytes = max_bytes
         async with self._client(key) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
-                data += piece[: max_bytes - len(data)]
-                if len(data) == max_bytes:
+                pieces.append(piece[:left_bytes])
+                left_bytes -= len(pieces[-1])
+                if not left_bytes:
                     break
-        return bytes(data)
+        return b"".join(pieces)
 
     async def folders(self, prefix: str) -> list[str]:
         """What the keys under `prefix` begin with, up to the next slash."""
@@ -165,7 +168,10 @@ class Bucket:
             connect_timeout=5,
             proxies={} if _is_on_this_machine(settings.endpoint_url) else None,
         )
-        opened = aioboto3.Session().client(
+        if self._session is None:
+            # Kept for what it reads of S3's description: the first client takes 0.2 s, the next ones 0.01.
+            self._session = aioboto3.Session()
+        opened = self._session.client(
             "s3",
             endpoint_url=settings.endpoint_url,
             region_name=settings.region,
