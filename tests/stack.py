@@ -79,6 +79,10 @@ class Stack:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def http_url(self) -> str:
         return str(self.ready["http_url"])
 

@@ -23,6 +23,7 @@ from headrace.kafka.delayed import DelayedReader
 from headrace.kafka.group import GroupReader
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.registry import purge
 from headrace.settings import DatabaseSettings, Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for source in (results, due):
             await source.start()
             stack.push_async_callback(source.stop)
+        if settings.s3.is_given:
+            stack.callback(asyncio.create_task(purge.regularly()).cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
         await _all([archiver.run(stop), retries.run(stop)])
 

@@ -24,6 +24,7 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.settings import KafkaSettings
 
+YOUNG_S: Final = 12.0
 ROLES: Final = ("worker", "gateway", "dispatcher", "scaler")
 
 
@@ -151,9 +152,11 @@ class Faults:
         return True
 
     def _find(self, role: str) -> list[psutil.Process]:
-        return sorted(
-            (p for p in self._stack.processes() if role_of(p) == role), key=lambda process: process.pid
-        )
+        """Processes to choose from; a supervisor gives up on what dies young five times in a row."""
+        assert self._stack.is_running, f"the stack is gone: {self._stack.said[-2000:]}"
+        found = [process for process in self._stack.processes() if role_of(process) == role]
+        old_s = time.time() - (0.0 if role == "worker" else YOUNG_S)
+        return sorted((p for p in found if p.create_time() < old_s), key=lambda process: process.pid)
 
 
 def role_of(process: psutil.Process) -> str | None:

@@ -53,13 +53,11 @@ def stack(tmp_path: Path):
 
 async def test_nothing_is_lost_whatever_dies(stack: Stack) -> None:
     faults = Faults(stack, SEED)
-    async with load(stack) as running:
+    async with load(stack) as running, asyncio.timeout(LIMIT_S):
         publishing = asyncio.create_task(running.publish(REQUESTS, 0.01))
-        injecting = asyncio.create_task(inject(faults))
         over = asyncio.Event()
         calling = [asyncio.create_task(call(stack.http_url, number, over)) for number in range(CALLERS)]
-        await running.collect(REQUESTS, LIMIT_S)
-        await injecting  # the load may be over first
+        await asyncio.gather(inject(faults), running.collect(REQUESTS, LIMIT_S))
         await publishing
         over.set()
         heard = sum(await asyncio.gather(*calling), Counter())
