@@ -127,9 +127,11 @@ class ScalerSettings(_Group):
 
 
 class DispatcherSettings(_Group):
-    """The dispatcher: results into SQL."""
+    """The dispatcher: results into SQL, retries, models without workers."""
 
     archive_batch: int = Field(default=500, ge=1)
+    caretaker_interval_s: float = Field(default=5.0, gt=0)
+    """How often models without workers are looked after."""
     result_retention_s: float = Field(default=86_400.0, gt=0)
 
 

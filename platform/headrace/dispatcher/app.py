@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from headrace.contracts.events import Cancel
-from headrace.contracts.topics import RETRY_DELAYS_S
+from headrace.contracts.events import Cancel, ModelDeployed
+from headrace.contracts.topics import LANES, RETRY_DELAYS_S
 from headrace.core.archive import FinalResult
 from headrace.core.cancels import Cancels
 from headrace.core.identity import UNCHECKED, Trust
 from headrace.core.ports import Record
 from headrace.dispatcher import archiver as archiving
+from headrace.dispatcher import caretaker as caring
 from headrace.dispatcher import retries as retrying
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Archiver
+from headrace.dispatcher.caretaker import Caretaker
+from headrace.dispatcher.deployed import Deployed
 from headrace.dispatcher.retries import Retries
 from headrace.kafka.admin import Admin
 from headrace.kafka.control import Control
@@ -23,8 +26,9 @@ from headrace.kafka.delayed import DelayedReader
 from headrace.kafka.group import GroupReader
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
-from headrace.settings import DatabaseSettings, Settings
+from headrace.settings import DatabaseSettings, KafkaSettings, Settings
 
 if TYPE_CHECKING:
     from headrace.store.results import Results
@@ -33,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Archive final results, and put retries back when they are due, until `stop` is set.
+    """Archive results, put retries back, look after models without workers, until `stop` is set.
 
     Raises:
         SetupError: the database URL is wrong or its driver is missing, or Kafka refuses us.
@@ -54,14 +58,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         answering = Answering(producer, topics, settings.worker.reply_topics)
         cancels, trust = Cancels(), _trust(settings)
         retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))
-        await _hear(stack, settings, cancels, trust)
+        models = await _hear(stack, settings, cancels, trust)
+        groups = await stack.enter_async_context(_Groups(settings.kafka))
+        interval_s = settings.dispatcher.caretaker_interval_s
+        caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
         for source in (results, due):
             await source.start()
             stack.push_async_callback(source.stop)
         if settings.s3.is_given:
             stack.callback(asyncio.create_task(purge.regularly()).cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        await _all([archiver.run(stop), retries.run(stop)])
+        await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)])
 
 
 async def _all(services: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -75,19 +82,53 @@ async def _all(services: Iterable[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
-async def _hear(stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust) -> None:
-    """Remember cancels, those that were said before as well."""
-    reader = PartitionReader(settings.kafka, {settings.kafka.topics.control: None})
-    news = Control(await stack.enter_async_context(reader))
+async def _hear(
+    stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust
+) -> Mapping[str, ModelDeployed]:
+    """Remember cancels, those that were said before as well; gives what is deployed, by slug."""
+    topics = settings.kafka.topics
+    news = Control(await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None})))
 
     def cancel(event: Cancel, record: Record) -> None:
         trusted = trust.judge_cancel(record.headers, event.request_id)
         cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
 
     news.on(Cancel, cancel)
-    follower = asyncio.create_task(news.follow())
-    stack.callback(follower.cancel)
+    stack.callback(asyncio.create_task(news.follow()).cancel)
+    deployed = Deployed()
+    reader = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.models: None}))
+    deployed.update(await reader.read_to_end())
+    stack.callback(asyncio.create_task(deployed.follow(reader)).cancel)
     await news.catch_up()
+    return deployed.by_slug
+
+
+class _Groups:
+    """Fills `caretaker.Groups`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin = Admin(settings)
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._admin.stop()
+
+    async def vacant(self) -> list[str]:
+        waiting: dict[str, int] = {}
+        for part in await self._admin.backlog():
+            waiting[part.model_slug] = waiting.get(part.model_slug, 0) + part.requests
+        group = self._settings.topics.group
+        busy = [slug for slug, requests in waiting.items() if requests]
+        return [slug for slug in busy if not await self._admin.has_members(group(slug))]
+
+    def open(self, deployed: ModelDeployed) -> VacantGroup:
+        topics, slug = self._settings.topics, deployed.slug
+        lanes = {topics.requests(slug, lane): deployed.partitions for lane in LANES}
+        return VacantGroup(self._settings, topics.group(slug), lanes)
 
 
 def _trust(settings: Settings) -> Trust:

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from headrace.contracts.errors import SetupError
+from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.topics import TopicPlan
 from headrace.kafka.backlog import BacklogReader, PartitionBacklog
 from headrace.kafka.connection import arguments, start_patiently
@@ -97,6 +97,21 @@ class Admin:
         """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
         assert self._backlogs is not None, "not started"
         return await self._backlogs.read(self._settings.topics, model_slug)
+
+    async def has_members(self, group: str) -> bool:
+        """Whether somebody is in the group, or about to be.
+
+        Raises:
+            Unavailable: Kafka does not say.
+        """
+        try:
+            (response,) = await self._raw.describe_consumer_groups([group])
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not say who is in group {group}: {error!r}") from None
+        ((code, _, state, *_),) = response.groups
+        if code:
+            raise Unavailable(f"Kafka does not say who is in group {group}: {for_code(code).__name__}")
+        return state not in ("Empty", "Dead")
 
     async def leave_group(self, group: str, member_id: str) -> bool:
         """Send LeaveGroup for a member that died, so that its partitions move now and not at its timeout.

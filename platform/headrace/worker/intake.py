@@ -7,6 +7,7 @@ from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBo
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import RequestHead
 from headrace.core import admission
+from headrace.core.deadlines import expires_at_s
 from headrace.core.identity import Trust, believed
 from headrace.core.ports import Call, Record
 
@@ -53,11 +54,8 @@ def read(record: Record, deployed: ModelDeployed, now_s: float, trust: Trust = A
 
 
 def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: float, *, trusted: bool) -> Job:
-    limits = deployed.manifest.limits
-    expires_at_s = record.timestamp_ms / 1000 + limits.deadline_s
-    if head.expires_at_s is not None:
-        expires_at_s = min(expires_at_s, head.expires_at_s)
-    if expires_at_s <= now_s:
+    end_s = expires_at_s(record, head, deployed)
+    if end_s <= now_s:
         raise RequestExpired("The request's deadline passed before a worker could start it")
     value = record.value or b""
     admission.check_path(deployed, head.path)
@@ -65,7 +63,7 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     body = openai.parse(head.path, value)
     admission.check_body(deployed, body)
     call = Call(head.id, deployed.name, head.path, value, body, int(record.timestamp_ms / 1000))
-    return Job(record, head, call, expires_at_s, trusted)
+    return Job(record, head, call, end_s, trusted)
 
 
 def _salvaged(record: Record, default_id: str) -> RequestHead:
