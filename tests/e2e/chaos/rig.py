@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 from tests.stack import START_S, Stack
@@ -40,16 +40,31 @@ def body(text: str = "chaos") -> bytes:
     return b'{"model": "echo", "messages": [{"role": "user", "content": "%s"}]}' % text.encode()
 
 
+class Run(NamedTuple):
+    """Who answered, and when."""
+
+    worker: str
+    at_s: float
+
+
+class Fault(NamedTuple):
+    """What was done to whom, and when. `worker`: its id, for a worker."""
+
+    what: str
+    worker: str | None
+    at_s: float
+
+
 @dataclass
 class Answers:
     """Final answers by request id: how many came, with which state last, by which runs and when."""
 
     times: Counter[str] = field(default_factory=Counter)
     states: dict[str, State] = field(default_factory=dict)
-    runs: dict[str, list[str]] = field(default_factory=dict)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
 
     @property
-    def repeated(self) -> dict[str, list[str]]:
+    def repeated(self) -> dict[str, list[Run]]:
         """The runs of those that came more than once, to look at when a test fails."""
         return {name: runs for name, runs in self.runs.items() if len(runs) > 1}
 
@@ -65,7 +80,8 @@ class Answers:
         request_id = record.headers[h.CAUSATION_ID].decode()
         self.times[request_id] += 1
         self.states[request_id] = state
-        self.runs.setdefault(request_id, []).append(f"{record.headers[h.RUN].decode()} {record.timestamp_ms}")
+        worker = record.headers[h.RUN].decode().partition(":")[2]
+        self.runs.setdefault(request_id, []).append(Run(worker, record.timestamp_ms / 1000))
 
 
 class Load:
@@ -120,20 +136,26 @@ async def load(stack: Stack) -> AsyncIterator[Load]:
 
 
 class Faults:
-    """Sends signals to the stack's processes, chosen by a seeded chance. `sent` counts them by role."""
+    """Sends signals to the stack's processes, chosen by a seeded chance."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self._stack = stack
         self.chance = random.Random(seed)
-        self.sent: Counter[str] = Counter()
+        self.done: list[Fault] = []
+
+    @property
+    def sent(self) -> Counter[str]:
+        """How many of each kind."""
+        return Counter(fault.what for fault in self.done)
 
     def send(self, role: str, number: signal.Signals = signal.SIGKILL) -> bool:
         """A signal to one process of the role; whether there was one."""
         found = self._find(role)
         if not found:
             return False
-        self.chance.choice(found).send_signal(number)
-        self.sent[role] += 1
+        process = self.chance.choice(found)
+        self.done.append(Fault(role, worker_id(process), time.time()))
+        process.send_signal(number)
         return True
 
     async def pause(self, role: str, seconds: float) -> bool:
@@ -142,8 +164,8 @@ class Faults:
         if not found:
             return False
         process = self.chance.choice(found)
+        self.done.append(Fault("pause", worker_id(process), time.time()))
         process.suspend()
-        self.sent["pause"] += 1
         try:
             await asyncio.sleep(seconds)
         finally:
@@ -168,3 +190,9 @@ def role_of(process: psutil.Process) -> str | None:
     if "kafka.Kafka" in command:
         return "kafka"
     return next((word for word in command[1:6] if word in ROLES), None)
+
+
+def worker_id(process: psutil.Process) -> str | None:
+    """The id of a worker; None for any other process."""
+    command = process.cmdline()
+    return command[command.index("--id") + 1] if "--id" in command else None
