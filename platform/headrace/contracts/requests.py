@@ -98,6 +98,15 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
     )
 
 
+def salvaged(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
+    """What can be read of headers that `read` refuses, so that the caller still hears of it."""
+    try:
+        reply = address(headers)
+    except InvalidRequest:
+        reply = None
+    return RequestHead(default_id, "unknown", reply=reply, correlation=correlation(headers))
+
+
 def address(headers: dict[str, bytes]) -> ReplyAddress | None:
     """The reply address under any of the names in use, or None.
 

@@ -119,6 +119,10 @@ class Topics:
         """Whether the topic is one of ours, which no caller may name as its reply topic."""
         return topic.startswith((self.prefix, "__"))
 
+    def is_shared(self, topic: str) -> bool:
+        """Whether the topic exists once per installation, so that it can only be away for a while."""
+        return any(plan.name == topic for plan in self.shared_plans())
+
     def parse_requests(self, topic: str) -> tuple[str, Lane] | None:
         """The slug and lane of a request topic; None for any other topic."""
         head = f"{self.prefix}requests."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts import replies
@@ -13,6 +13,9 @@ from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Outgoing
+
+SHORT_BYTES: Final = 10_000
+"""Correlation headers and errors of this size fit everywhere."""
 
 
 class Outcome(NamedTuple):
@@ -78,6 +81,21 @@ def target(rules: ReplyRules, head: RequestHead, run: str, partitions: int, *, t
     """Where the answers of one run go; falls back to `results` when the caller's address cannot be used."""
     refused = None if head.reply is None else refusal(rules, head.reply, partitions, trusted=trusted)
     return ReplyTarget(head, run, head.reply if refused is None else None, refused)
+
+
+def shorter(target: ReplyTarget) -> ReplyTarget | None:
+    """The way back for an answer whose record was too large; None when nothing can be left out."""
+    head, address = target.head, target.address
+    if sum(len(value) for _, value in head.correlation) > SHORT_BYTES:
+        return target._replace(head=head._replace(correlation=()))
+    if address is not None:
+        return to_results(target, f"topic {address.topic} takes no record as large as the shortest answer")
+    return None
+
+
+def to_results(target: ReplyTarget, why: str) -> ReplyTarget:
+    """The way back when the caller's own cannot be used after all."""
+    return target._replace(address=None, refused=why)
 
 
 def chunk(rules: ReplyRules, target: ReplyTarget, value: bytes, sequence: int) -> Outgoing:

@@ -3,6 +3,7 @@
 Pure: records and times come in, what is to be answered and committed goes out.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ from headrace.core.ports import Place, Record
 Part = tuple[str, int]
 
 MAX_WAITING: Final = 20_000
-"""Requests looked at and still waiting; what lies beyond them is looked at when some have ended."""
+"""Requests of a lane looked at and still waiting; what lies beyond is looked at when some have ended."""
 
 
 class Waiting(NamedTuple):
@@ -50,6 +51,7 @@ class Vacancy:
         self._trackers = {part: Tracker(commit) for part, commit in commits.items()}
         self._commits = {part: commit or Commit(0, "") for part, commit in commits.items()}
         self._waiting: dict[Place, Waiting] = {}
+        self._counts: Counter[str] = Counter()
 
     def is_still(self, commits: Mapping[Part, Commit | None]) -> bool:
         """Whether the commits are those that we know, so that nobody has worked meanwhile."""
@@ -57,18 +59,17 @@ class Vacancy:
 
     def positions(self, now_s: float) -> dict[Part, int]:
         """Where to read on, in partitions that are to be read. Holds of workers that are gone end."""
-        if len(self._waiting) >= MAX_WAITING:
-            return {}
         for tracker in self._trackers.values():
             tracker.expire(now_s)
             tracker.reread()
-        return {part: each.next_unseen for part, each in self._trackers.items() if each.span < MAX_SPAN}
+        return {part: each.next_unseen for part, each in self._trackers.items() if self._has_room(part)}
 
     def take(self, record: Record) -> None:
         """Look at a record. What cannot be read is left to a worker, which sets it aside."""
         place = record.place
         tracker = self._trackers[place.topic, place.partition]
-        if tracker.span >= MAX_SPAN or not tracker.start(place.offset):
+        # Room is only made between two readings: what follows a record that found none finds none either.
+        if not self._has_room((place.topic, place.partition)) or not tracker.start(place.offset):
             return
         trusted = self._trust.judge(record.headers, self._deployed.slug)
         try:
@@ -77,6 +78,7 @@ class Vacancy:
             return
         end_s = expires_at_s(record, head, self._deployed)
         self._waiting[place] = Waiting(place, head, end_s, trusted)
+        self._counts[place.topic] += 1
 
     def ended(self, now_s: float, cancels: Cancels) -> list[Ended]:
         """Those that are to be answered now."""
@@ -93,6 +95,7 @@ class Vacancy:
     def settled(self, waiting: Waiting) -> None:
         """It was answered."""
         del self._waiting[waiting.place]
+        self._counts[waiting.place.topic] -= 1
         self._trackers[waiting.place.topic, waiting.place.partition].complete(waiting.place.offset)
 
     def changed(self) -> dict[Part, Commit]:
@@ -103,3 +106,6 @@ class Vacancy:
     def committed(self, commits: Mapping[Part, Commit]) -> None:
         """It was."""
         self._commits.update(commits)
+
+    def _has_room(self, part: Part) -> bool:
+        return self._counts[part[0]] < MAX_WAITING and self._trackers[part].span < MAX_SPAN

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from typing import Final
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable, UnknownModel
 from headrace.contracts.requests import RequestHead
 from headrace.contracts.topics import Topics
 from headrace.core import answers
-from headrace.core.answers import Outcome, ReplyRules
+from headrace.core.answers import Outcome, ReplyRules, ReplyTarget
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Outgoing, Publisher, Record
 
@@ -28,12 +28,21 @@ class Answering:
         self._reply_topics = reply_topics
 
     async def answer(self, head: RequestHead, model: str, outcome: Outcome, *, trusted: bool) -> None:
-        """The final word on a request, where it asked for it."""
+        """The final word on a request, where it asked for it, or in `results` when that cannot be."""
         rules = ReplyRules(self._topics, self._reply_topics, "/dispatcher", model)
         count = 0 if head.reply is None else await self.partitions(head.reply.topic)
-        target = answers.target(rules, head, RUN, count, trusted=trusted)
-        await self.publish(answers.final(rules, target, outcome))
-        _log.info("request %s: %s", head.id, outcome.state)
+        target: ReplyTarget | None = answers.target(rules, head, RUN, count, trusted=trusted)
+        while target is not None:
+            try:
+                await self.publish(answers.final(rules, target, outcome))
+            except BodyTooLarge:
+                target = answers.shorter(target)
+            except UnknownModel as error:
+                target = answers.to_results(target, error.message)
+            else:
+                _log.info("request %s: %s", head.id, outcome.state)
+                return
+        _log.error("request %s: no answer fits", head.id)
 
     async def set_aside(self, record: Record, error: HeadraceError, key: bytes | None = None) -> None:
         """Dead-letter a record: its bytes, where it came from and why."""
@@ -49,12 +58,15 @@ class Answering:
 
         Raises:
             BodyTooLarge: Kafka will never take it.
+            UnknownModel: the topic is gone.
         """
         while True:
             try:
                 await (await self._publisher.send(sent))
             except Unavailable as error:
                 await _wait(error)
+                if not self._topics.is_shared(sent.topic) and not await self.partitions(sent.topic):
+                    raise UnknownModel(f"Topic {sent.topic} is gone") from None
             else:
                 return
 

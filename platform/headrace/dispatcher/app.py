@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_Service = Coroutine[Any, Any, None]
+
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Archive results, put retries back, look after models without workers, until `stop` is set.
@@ -58,7 +60,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         answering = Answering(producer, topics, settings.worker.reply_topics)
         cancels, trust = Cancels(), _trust(settings)
         retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))
-        models = await _hear(stack, settings, cancels, trust)
+        models, followers = await _hear(stack, settings, cancels, trust)
         groups = await stack.enter_async_context(_Groups(settings.kafka))
         interval_s = settings.dispatcher.caretaker_interval_s
         caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
@@ -68,24 +70,30 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         if settings.s3.is_given:
             stack.callback(asyncio.create_task(purge.regularly()).cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)])
+        await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)], followers)
 
 
-async def _all(services: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run them all. A fault of one ends the process; whoever watches it starts it anew."""
-    tasks = [asyncio.create_task(service) for service in services]
-    done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    for task in done:
-        task.result()
+async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[None]]) -> None:
+    """Run the services to their ends, and the followers meanwhile. A fault of one ends the process."""
+    serving = [asyncio.create_task(service) for service in services]
+    try:
+        while waiting := [task for task in serving if not task.done()]:
+            done, _ = await asyncio.wait([*waiting, *following], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def _hear(
     stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust
-) -> Mapping[str, ModelDeployed]:
-    """Remember cancels, those that were said before as well; gives what is deployed, by slug."""
+) -> tuple[Mapping[str, ModelDeployed], list[asyncio.Task[None]]]:
+    """Remember cancels, those that were said before as well; gives what is deployed, by slug.
+
+    The tasks that it also gives follow both for ever.
+    """
     topics = settings.kafka.topics
     news = Control(await stack.enter_async_context(PartitionReader(settings.kafka, {topics.control: None})))
 
@@ -94,13 +102,14 @@ async def _hear(
         cancels.add(event.request_id, event.sent_at_s, trusted=trusted)
 
     news.on(Cancel, cancel)
-    stack.callback(asyncio.create_task(news.follow()).cancel)
     deployed = Deployed()
     reader = await stack.enter_async_context(PartitionReader(settings.kafka, {topics.models: None}))
     deployed.update(await reader.read_to_end())
-    stack.callback(asyncio.create_task(deployed.follow(reader)).cancel)
+    following = [asyncio.create_task(news.follow()), asyncio.create_task(deployed.follow(reader))]
+    for task in following:
+        stack.callback(task.cancel)
     await news.catch_up()
-    return deployed.by_slug
+    return deployed.by_slug, following
 
 
 class _Groups:

@@ -7,7 +7,7 @@ deadline passes, or that are cancelled, are answered here and committed for the 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -19,8 +19,9 @@ from headrace.core.cancels import Cancels
 from headrace.core.identity import Trust
 from headrace.core.offsets import Commit
 from headrace.core.ports import Record
-from headrace.core.vacancy import MAX_WAITING, Part, Vacancy
+from headrace.core.vacancy import Part, Vacancy
 from headrace.dispatcher.answering import Answering
+from headrace.dispatcher.stopping import unless_stopped
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Group(Protocol):
         """What is committed, by partition."""
         ...
 
-    async def read(self, positions: Mapping[Part, int], most: int) -> Sequence[Record]:
-        """What lies from the positions to the ends of their partitions."""
+    def read(self, positions: Mapping[Part, int]) -> AsyncIterator[Sequence[Record]]:
+        """What lies from the positions to the ends of their partitions, piece by piece."""
         ...
 
     async def commit(self, commits: Mapping[Part, Commit]) -> bool:
@@ -78,21 +79,20 @@ class Caretaker:
         """Look after vacant models until `stop` is set."""
         while not stop.is_set():
             try:
-                await self.look(stop)
+                await unless_stopped(self.look(), stop)
             except (Unavailable, SetupError, TimeoutError) as error:
                 _log.warning("models without workers wait: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._parts.interval_s):
                     await stop.wait()
 
-    async def look(self, stop: asyncio.Event) -> None:
+    async def look(self) -> None:
         """Look once."""
         models = self._parts.models()
         vacant = set(await self._parts.groups.vacant()) & models.keys()
         self._vacancies = {slug: each for slug, each in self._vacancies.items() if slug in vacant}
         for slug in sorted(vacant):
-            if not stop.is_set():
-                await self._look_after(models[slug])
+            await self._look_after(models[slug])
 
     async def _look_after(self, deployed: ModelDeployed) -> None:
         async with self._parts.groups.open(deployed) as group:
@@ -100,14 +100,16 @@ class Caretaker:
             vacancy = self._vacancies.get(deployed.slug)
             if vacancy is None or not vacancy.is_still(commits):
                 vacancy = self._vacancies[deployed.slug] = Vacancy(deployed, commits, self._parts.trust)
-            for record in await group.read(vacancy.positions(time.time()), MAX_WAITING):
-                vacancy.take(record)
+            async for records in group.read(vacancy.positions(time.time())):
+                for record in records:
+                    vacancy.take(record)
             await self._answer(deployed, vacancy)
             changed = vacancy.changed()
-            if changed and await group.commit(changed):
+            # Somebody may have come, worked and gone meanwhile: what was done must not be undone.
+            if changed and vacancy.is_still(await group.commits()) and await group.commit(changed):
                 vacancy.committed(changed)
             elif changed:
-                del self._vacancies[deployed.slug]  # somebody is there now
+                del self._vacancies[deployed.slug]
 
     async def _answer(self, deployed: ModelDeployed, vacancy: Vacancy) -> None:
         ended = vacancy.ended(time.time(), self._parts.cancels)

@@ -9,9 +9,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from headrace.contracts import requests
+from headrace.contracts import headers as h
+from headrace.contracts import ids, requests
 from headrace.contracts.errors import (
     BodyTooLarge,
     HeadraceError,
@@ -31,6 +32,7 @@ from headrace.core.letters import full
 from headrace.core.ports import Outgoing, Record
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Source
+from headrace.dispatcher.stopping import unless_stopped
 
 _log = logging.getLogger(__name__)
 
@@ -68,35 +70,20 @@ class Retries:
         source = self._parts.source
         while not stop.is_set():
             records = await source.poll(_POLL_S, _BATCH)
-            if records and not await self._settle_all(records, stop):
+            if records and not await unless_stopped(self._settle_all(records), stop):
                 return
             if records and not await source.commit():
                 _log.warning("the group has moved on; up to %d retries come again", len(records))
 
-    async def _settle_all(self, records: Sequence[Record], stop: asyncio.Event) -> bool:
-        """Give every record its fate, however long that takes; False when told to stop before."""
-        settling = asyncio.gather(*(self._settle(record) for record in records))
-        stopping = asyncio.create_task(stop.wait())
-        either: set[asyncio.Future[Any]] = {settling, stopping}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not settling.done():
-                await asyncio.wait([settling], timeout=_POLL_S)
-            if settling.done():
-                settling.result()
-                return True
-            settling.cancel()
-            await asyncio.gather(settling, return_exceptions=True)
-            return False
-        finally:
-            stopping.cancel()
+    async def _settle_all(self, records: Sequence[Record]) -> None:
+        await asyncio.gather(*(self._settle(record) for record in records))
 
     async def _settle(self, record: Record) -> None:
         parts = self._parts
         try:
             waiting = _read(parts.topics, parts.trust, record)
         except InvalidRequest as error:
-            await parts.answering.set_aside(record, error)
+            await self._give_up(record, _salvaged(parts.topics, record), error)
             return
         head, expires_at_s = waiting.head, waiting.head.expires_at_s
         if parts.cancels.has(head.id, trusted=waiting.trusted):
@@ -109,20 +96,20 @@ class Retries:
         else:
             try:
                 await parts.answering.publish(waiting.back)
-            except BodyTooLarge as error:
+            except (BodyTooLarge, UnknownModel) as error:
                 await self._give_up(record, waiting, error)
 
-    async def _give_up(self, record: Record, waiting: "_Waiting", error: HeadraceError) -> None:
+    async def _give_up(self, record: Record, waiting: "_Waiting | _Salvaged", error: HeadraceError) -> None:
         await self._parts.answering.set_aside(record, error, waiting.head.id.encode())
         await self._end(waiting, error, State.FAILED)
 
-    async def _end(self, waiting: "_Waiting", error: HeadraceError, state: State) -> None:
+    async def _end(self, waiting: "_Waiting | _Salvaged", error: HeadraceError, state: State) -> None:
         outcome = failure(error, state)
         await self._parts.answering.answer(waiting.head, waiting.model, outcome, trusted=waiting.trusted)
 
 
 class _Waiting(NamedTuple):
-    """A request that waits: what it says, and the record that it becomes."""
+    """A request that waits: what it says, and the record that it becomes. `model`: empty when unknown."""
 
     head: RequestHead
     back: Outgoing
@@ -137,3 +124,23 @@ def _read(topics: Topics, trust: Trust, record: Record) -> _Waiting:
     trusted = trust.judge(record.headers, slug)
     head = requests.read(record.headers, default_id=full(record.place))
     return _Waiting(believed(head, trusted=trusted), back, unslug(slug), trusted)
+
+
+class _Salvaged(NamedTuple):
+    """A request that nobody can read, with what is needed to say so."""
+
+    head: RequestHead
+    model: str
+    trusted: bool
+
+
+def _salvaged(topics: Topics, record: Record) -> _Salvaged:
+    said = record.headers.get(h.ID, b"").decode(errors="replace")
+    # Nobody may end a gateway's request by a record that cannot be read.
+    is_theirs = said and not said.startswith(ids.PREFIX)
+    head = requests.salvaged(record.headers, default_id=said if is_theirs else full(record.place))
+    slug, _ = topics.parse_requests(record.headers.get(h.ORIGIN_TOPIC, b"").decode(errors="replace")) or (
+        "",
+        0,
+    )
+    return _Salvaged(head, unslug(slug), trusted=False)

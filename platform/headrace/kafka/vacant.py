@@ -1,7 +1,7 @@
 """A group without members: read its topics and commit for it, without joining."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -64,22 +64,20 @@ class VacantGroup:
             for tp in self._parts
         }
 
-    async def read(self, positions: Mapping[Part, int], most: int) -> Sequence[Record]:
-        """What lies from the positions to the ends of their partitions, about `most` records at most.
+    async def read(self, positions: Mapping[Part, int]) -> AsyncIterator[Sequence[Record]]:
+        """What lies from the positions to the ends of their partitions, piece by piece.
 
         Raises:
             Unavailable: Kafka does not answer.
         """
-        records: list[Record] = []
         with _telling():
             ends = await self._raw.end_offsets([TopicPartition(*part) for part in positions])
             behind = {tp: end for tp, end in ends.items() if positions[tuple(tp)] < end}
             for tp in behind:
                 self._raw.seek(tp, positions[tuple(tp)])
-            while behind and len(records) < most:
-                records += flatten(await self._raw.getmany(*behind, timeout_ms=500, max_records=1_000))
+            while behind:
+                yield flatten(await self._raw.getmany(*behind, timeout_ms=500, max_records=500))
                 behind = {tp: end for tp, end in behind.items() if await self._raw.position(tp) < end}
-        return records
 
     async def commit(self, commits: Mapping[Part, Commit]) -> bool:
         """Commit; False when the group has members, or Kafka does not answer."""

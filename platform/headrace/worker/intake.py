@@ -46,7 +46,8 @@ def read(record: Record, deployed: ModelDeployed, now_s: float, trust: Trust = A
     try:
         head = believed(requests.read(record.headers, default_id=default_id), trusted=trusted)
     except InvalidRequest as error:
-        return Refusal(record, _salvaged(record, default_id), error, dead_letter=True)
+        head = requests.salvaged(record.headers, default_id=default_id)
+        return Refusal(record, head, error, dead_letter=True)
     try:
         return _job(record, head, deployed, now_s, trusted=trusted)
     except HeadraceError as error:
@@ -64,14 +65,3 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     admission.check_body(deployed, body)
     call = Call(head.id, deployed.name, head.path, value, body, int(record.timestamp_ms / 1000))
     return Job(record, head, call, end_s, trusted)
-
-
-def _salvaged(record: Record, default_id: str) -> RequestHead:
-    """What can be read of broken headers, so that the caller still hears of it."""
-    try:
-        reply = requests.address(record.headers)
-    except InvalidRequest:
-        reply = None
-    return RequestHead(
-        id=default_id, source="unknown", reply=reply, correlation=requests.correlation(record.headers)
-    )

@@ -18,8 +18,6 @@ from headrace.worker.claims import NOWHERE, Keeper
 _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = (0.1, 0.5, 2.0, 5.0)
-_SHORT_BYTES: Final = 10_000
-"""What is shorter is not why a record is too large."""
 _RESULTS: Final = frozenset({State.COMPLETED, State.INCOMPLETE})
 
 
@@ -94,19 +92,15 @@ class Reply:
         self, outcome: Outcome, claim: Claim | None, error: BodyTooLarge
     ) -> tuple[Outcome, Claim | None]:
         """What is sent instead of a record that was too large; every step leaves less to be sent."""
-        head, address = self._target.head, self._target.address
         if claim is None and outcome.state in _RESULTS:
             return await self._elsewhere(outcome)
-        if claim is None and len(outcome.value) > _SHORT_BYTES:
+        if claim is None and len(outcome.value) > answers.SHORT_BYTES:
             return failure(error), None
-        if sum(len(value) for _, value in head.correlation) > _SHORT_BYTES:
-            self._target = self._target._replace(head=head._replace(correlation=()))
-        elif address is not None:
-            refused = f"topic {address.topic} takes no record as large as the shortest answer"
-            self._target = self._target._replace(address=None, refused=refused)
-        else:
-            _log.error("request %s: no answer fits: %s", head.id, error)
+        shorter = answers.shorter(self._target)
+        if shorter is None:
+            _log.error("request %s: no answer fits: %s", self._target.head.id, error)
             await asyncio.sleep(_RETRY_S[-1])
+        self._target = shorter or self._target
         return outcome, claim
 
     async def _elsewhere(self, outcome: Outcome) -> tuple[Outcome, Claim | None]:

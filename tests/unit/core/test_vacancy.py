@@ -93,6 +93,8 @@ def test_no_more_than_so_many_at_once(monkeypatch):
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     found = vacancy(None, record(0), record(1))
     assert found.positions(0) == {}
+    found.take(record(2))
+    found.take(record(3))
     found.settled(found.ended(500, Cancels())[0].waiting)
     assert found.positions(0) == {PART: 2}
 

@@ -15,7 +15,7 @@ from headrace.contracts.topics import Lane, Topics
 from headrace.core.cancels import Cancels
 from headrace.core.identity import Trust
 from headrace.core.ports import Outgoing, Place, Record
-from headrace.dispatcher import answering, retries
+from headrace.dispatcher import answering, retries, stopping
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.retries import Parts, Retries
 
@@ -133,8 +133,10 @@ async def test_late(bench: Bench) -> None:
     ],
 )
 async def test_what_cannot_be_understood_is_set_aside(bench: Bench, wrong: dict[str, bytes | None]) -> None:
-    (letter,) = await bench.run(waiting(**wrong))
+    letter, reply = await bench.run(waiting(**wrong))
     assert (letter.topic, letter.value) == (_TOPICS.dead_letters, b'{"a":1}')
+    assert (reply.topic, state(reply)) == ("my.replies", State.FAILED)
+    assert dict(reply.headers or [])[h.CAUSATION_ID] == b"r1"
 
 
 async def test_a_model_that_is_gone(bench: Bench) -> None:
@@ -159,10 +161,35 @@ async def test_what_kafka_will_not_take_back_is_set_aside_without_its_bytes(benc
     assert state(reply) is State.FAILED
 
 
+async def test_a_lane_that_goes_while_kafka_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "_RETRY_S", 0.01)
+
+    async def send(record: Outgoing) -> "asyncio.Future[Place]":
+        if record.topic == _LANE:
+            bench.publisher.known.pop(_LANE, None)
+            raise Unavailable("away")
+        return await _Publisher.send(bench.publisher, record)
+
+    monkeypatch.setattr(bench.publisher, "send", send)
+    letter, reply = await bench.run(waiting())
+    assert (letter.topic, state(reply)) == (_TOPICS.dead_letters, State.FAILED)
+
+
+async def test_an_answer_that_the_callers_topic_cannot_take_goes_to_results(bench: Bench) -> None:
+    bench.cancels.add("r1", time.time())
+    bench.publisher.errors = [BodyTooLarge("too large")]
+    (reply,) = await bench.run(waiting())
+    assert (reply.topic, state(reply)) == (_TOPICS.results, State.CANCELLED)
+    bench.publisher.errors = [BodyTooLarge("too large")]
+    _, reply = await bench.run(waiting(correlation_id=b"x" * 20_000))
+    assert reply.topic == "my.replies"
+    assert "correlation_id" not in dict(reply.headers or [])
+
+
 async def test_told_to_stop_while_kafka_is_away_nothing_is_committed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "_POLL_S", 0.01)
+    monkeypatch.setattr(stopping, "_GRACE_S", 0.01)
     bench.publisher.errors = [Unavailable("away")] * 1000
     stop = asyncio.Event()
     source = _Source(stop, [[waiting()]])
@@ -185,8 +212,9 @@ async def test_a_strangers_cancel_does_not_count_for_a_gateways_request(bench: B
     bench.cancels.add("req_1", time.time(), trusted=False)
     (back,) = await bench.run(signed)
     assert back.topic == _LANE
-    (_, letter) = await bench.run(record)
+    _, letter, reply = await bench.run(record)
     assert letter.topic == _TOPICS.dead_letters, "without a signature nobody may have a gateway's id"
+    assert dict(reply.headers or [])[h.CAUSATION_ID] == b"headrace.retries.5s-0-7", "nor end its request"
 
 
 def test_when_it_does_not_say_it_is_due_at_once() -> None:
