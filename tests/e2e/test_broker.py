@@ -62,6 +62,14 @@ async def test_two_folders_are_two_clusters(tmp_path: Path) -> None:
     assert cluster_id(first) != cluster_id(second)
 
 
+async def test_no_cluster_id_reads_as_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_bytes", lambda count: b"\xf8" * count)  # "-" in front, in base64
+
+    await prepared(tmp_path)
+
+    assert not cluster_id(tmp_path).startswith("-")
+
+
 async def test_kafka_that_cannot_be_fetched_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,8 @@ class Broker:
         return Service("kafka", [*start, "kafka.Kafka", str(properties)], {}, stop_s=10.0)
 
     async def _format(self, start: Sequence[str], properties: Path) -> None:
-        cluster_id = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        # Zeros first: an id that begins with "-" would read as an option.
+        cluster_id = urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
         try:
             await run(Service("format", [*start, *tool], {}))
