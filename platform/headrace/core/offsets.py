@@ -67,7 +67,7 @@ class Tracker:
         # Not done and not running: read before a restart, to be read again.
         known = progress.done | self._running | self._held.keys()
         self._owed = set(range(offset, self._seen + 1)) - known
-        # Held no longer; owed as soon as reading goes back to them.
+        # Held or running no longer; owed as soon as reading goes back to them.
         self._freed: set[int] = set()
         self._floor = offset
 
@@ -77,11 +77,6 @@ class Tracker:
         sets = (self._running, self._owed, self._held, self._freed)
         lowest = min((min(undone) for undone in sets if undone), default=self._seen + 1)
         return max(lowest, self._floor)
-
-    @property
-    def next_unseen(self) -> int:
-        """Where reading goes on when this tracker survives a rebalance."""
-        return min(self._owed, default=self._seen + 1)
 
     @property
     def span(self) -> int:
@@ -115,17 +110,29 @@ class Tracker:
                 self._owed.remove(offset)
                 self._running.add(offset)
                 return True
+        if offset in self._freed:
+            self._freed.remove(offset)
+            self._running.add(offset)
+            return True
         return False
+
+    def passed(self, position: int) -> bool:
+        """Reading has come to `position`, and what was not given below it is not there: the markers of
+        transactions, aborted and compacted records. Whether more can be committed now."""
+        before = self.watermark
+        self._owed = {owed for owed in self._owed if owed >= position}
+        self._seen = max(self._seen, position - 1)
+        return self.watermark > before
 
     def complete(self, offset: int) -> None:
         """The record's fate is durable. Unknown offsets are ignored: the partition may have come back."""
         self._running.discard(offset)
 
     def put_back(self, offset: int) -> None:
-        """The record was started by nobody after all: it must be read again."""
+        """The record was started by nobody after all: it is free to be read again."""
         if offset in self._running:
             self._running.remove(offset)
-            self._owed.add(offset)
+            self._freed.add(offset)
 
     def is_done(self, offset: int) -> bool:
         """Whether an offset that was started here is done."""
@@ -160,11 +167,13 @@ class Tracker:
 
     def reread(self) -> int | None:
         """Reading goes back, to the offset given, for what has become free; None when nothing has."""
-        if not self._freed:
-            return None
+        return self.resume() if self._freed else None
+
+    def resume(self) -> int:
+        """Reading goes on at the offset given, when this tracker survives a rebalance."""
         self._owed |= self._freed
         self._freed.clear()
-        return self.next_unseen
+        return min(self._owed, default=self._seen + 1)
 
     def commit(self, mine: Hold | None = None) -> Commit:
         """What can be committed now; with `mine`, what runs here is held by this worker."""

@@ -73,7 +73,7 @@ class Share:
         self.trackers = kept | fresh
         # Written when they were about to be lost: holds of ours that must not outlive us.
         self._dirty = set(self.trackers)
-        return {part: tracker.next_unseen for part, tracker in kept.items()}
+        return {part: tracker.resume() for part, tracker in kept.items()}
 
     def _lose(self, part: Part, tracker: Tracker) -> None:
         """The partition is another's; what was held when it was committed last is ours to report."""
@@ -103,6 +103,11 @@ class Share:
             lost.changed = True
         elif part in self.trackers:
             self.trackers[part].put_back(place.offset)
+
+    def passed(self, part: Part, position: int) -> None:
+        """Everything below `position` was read, and given to the tracker where there was anything."""
+        if self.trackers[part].passed(position):
+            self._dirty.add(part)
 
     def changed(self) -> dict[Part, Commit]:
         """What has changed since the last call and is to be committed."""

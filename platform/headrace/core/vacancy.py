@@ -62,7 +62,7 @@ class Vacancy:
         for tracker in self._trackers.values():
             tracker.expire(now_s)
             tracker.reread()
-        return {part: each.next_unseen for part, each in self._trackers.items() if self._has_room(part)}
+        return {part: each.resume() for part, each in self._trackers.items() if self._has_room(part)}
 
     def take(self, record: Record) -> None:
         """Look at a record. What cannot be read is left to a worker, which sets it aside."""

@@ -20,7 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from headrace.contracts.events import Handover, Obituary
 from headrace.contracts.topics import LANES, Lane, Topics
 from headrace.core.assignment import Owner
-from headrace.core.offsets import MAX_SPAN, Commit
+from headrace.core.offsets import MAX_SPAN, Commit, Tracker
 from headrace.core.ports import Place, Record
 from headrace.core.share import Part, Share
 from headrace.core.window import Tenant, Window
@@ -242,14 +242,27 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 continue  # lost: its new owner reads it
             if tracker is not before.get(tp):
                 # Lost and come back while we polled: the tracker must see everything from its commit on.
-                self._raw.seek(tp, tracker.next_unseen)
+                self._raw.seek(tp, tracker.resume())
                 continue
             self._window.add(
                 self.lanes[tp.topic], [record(raw) for raw in batch if tracker.start(raw.offset)]
             )
+        if not polled:
+            self._pass_what_is_not_there(before)
         if self._window:
             self._arrived.set()
             await asyncio.sleep(0)  # they start before we look for more
+
+    def _pass_what_is_not_there(self, read: Mapping[Part, Tracker]) -> None:
+        """At the end of a partition may stand aborted requests, and markers of transactions: no backlog.
+
+        Only after a poll and before anything is awaited is all below the position in its tracker.
+        """
+        assignment = self._raw._subscription.subscription.assignment
+        for part, tracker in self._share.trackers.items():
+            state = assignment.state_value(TopicPartition(*part))
+            if tracker is read.get(part) and state is not None and state.has_valid_position:
+                self._share.passed(part, state.position)
 
     def _go_back(self) -> None:
         """Read again what has become free."""

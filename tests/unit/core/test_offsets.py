@@ -56,6 +56,31 @@ def test_gaps_count_as_done():
     assert tracker.watermark == 6
 
 
+def test_what_reading_passed_at_the_end_is_done():
+    tracker = Tracker()
+    for offset in (0, 1):
+        tracker.start(offset)
+    tracker.complete(0)
+    assert not tracker.passed(2)
+    assert not tracker.passed(5)  # aborted, and a marker; 1 still runs
+    tracker.complete(1)
+    assert tracker.watermark == 5
+    assert tracker.passed(7)
+    assert tracker.commit() == Commit(7, "")
+
+
+def test_what_was_given_up_is_not_forgotten_by_what_is_read_next():
+    tracker = Tracker()
+    tracker.start(0)
+    tracker.put_back(0)
+    tracker.start(1)
+    tracker.passed(3)
+    tracker.complete(1)
+    assert tracker.watermark == 0
+    assert tracker.reread() == 0
+    assert tracker.start(0)
+
+
 def test_a_log_that_begins_later_than_the_commit():
     tracker = Tracker(Commit(10, ""))
     assert tracker.start(50)
@@ -193,9 +218,28 @@ class TrackerMachine(RuleBasedStateMachine):
         self.running.remove(offset)
         self.done.add(offset)
 
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def give_up(self, data):
+        offset = data.draw(st.sampled_from(sorted(self.running)))
+        self.tracker.put_back(offset)
+        self.running.remove(offset)
+
+    @rule()
+    def go_back(self):
+        start = self.tracker.reread()
+        if start is not None:
+            self.read = next((i for i, offset in enumerate(self.log) if offset >= start), len(self.log))
+
+    @precondition(lambda self: self.read == len(self.log))
+    @rule(gap=st.integers(0, 3))
+    def pass_markers(self, gap):
+        self.next_offset += gap
+        self.tracker.passed(self.next_offset)
+
     @rule()
     def rebalance_kept(self):
-        start = self.tracker.next_unseen
+        start = self.tracker.resume()
         self.read = next((i for i, offset in enumerate(self.log) if offset >= start), len(self.log))
 
     @rule()
@@ -230,7 +274,8 @@ class TrackerMachine(RuleBasedStateMachine):
             self.tracker.complete(offset)
             self.done.add(offset)
         assert self.done == set(self.log)
-        assert self.tracker.commit() == Commit(self.log[-1] + 1 if self.log else 0, "")
+        self.tracker.passed(self.next_offset)
+        assert self.tracker.commit() == Commit(self.next_offset, "")
 
 
 TestTracker = TrackerMachine.TestCase
