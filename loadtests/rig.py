@@ -14,6 +14,7 @@ from loadtests.arms import Arm, HttpArm, KafkaArm
 from loadtests.kafka_client import KafkaClient, Route, create_topics, delete_topics
 from loadtests.processes import Child
 from loadtests.scenarios import (
+    ANSWERS,
     DIRECT,
     FASTAPI,
     FASTAPI_STREAM,
@@ -37,7 +38,7 @@ async def arms(target: Target, scenarios: tuple[Scenario, ...]) -> AsyncIterator
         built = _headrace_http(target)
         if wanted & {FASTAPI, FASTAPI_STREAM}:
             built += await _fastapi(stack, target)
-        if wanted & {DIRECT, TWO_HOP}:
+        if wanted & {DIRECT, TWO_HOP, ANSWERS}:
             built += await _kafka(stack, target)
         yield {arm.name: arm for arm in built if arm.name in wanted}
 
@@ -64,20 +65,30 @@ async def _fastapi(stack: AsyncExitStack, target: Target) -> list[Arm]:
 async def _kafka(stack: AsyncExitStack, target: Target) -> list[Arm]:
     run = f"loadtests.{uuid.uuid4().hex[:8]}"
     # Callers may name reply topics that end so; see WorkerSettings.reply_topics.
-    bare_in, bare_out, replies = f"{run}.bare.requests", f"{run}.bare.replies", f"{run}.replies"
-    servers = target.bootstrap_servers
-    await create_topics(servers, {bare_in: _PARTITIONS, bare_out: 1, replies: 1})
-    stack.push_async_callback(delete_topics, servers, [bare_in, bare_out, replies])
-    child = await Child.start("-m", "loadtests.bare_kafka", servers, bare_in, bare_out)
-    stack.push_async_callback(child.stop)
+    replies, servers = f"{run}.replies", target.bootstrap_servers
+    await create_topics(servers, {replies: 1})
+    stack.push_async_callback(delete_topics, servers, [replies])
     requests = Topics().requests(slug(target.model), Lane.DEFAULT)
-    broker = {name: pid for name, pid in target.pids.items() if name in {"kafka", "broker"}}
-    bare = await _client(stack, Route(servers, bare_in, bare_out))
     direct = await _client(stack, Route(servers, requests, replies))
     return [
-        KafkaArm(TWO_HOP, bare, Shape(target.model, request_text), broker | {"bare loop": child.pid}),
         KafkaArm(DIRECT, direct, Shape(target.model, response_text), target.pids),
+        await _bare_loop(stack, target, TWO_HOP, f"{run}.bare"),
+        await _bare_loop(stack, target, ANSWERS, f"{run}.large", size="answer"),
     ]
+
+
+async def _bare_loop(
+    stack: AsyncExitStack, target: Target, name: str, prefix: str, size: str = "same"
+) -> KafkaArm:
+    servers = target.bootstrap_servers
+    topics = {f"{prefix}.requests": _PARTITIONS, f"{prefix}.replies": 1}
+    await create_topics(servers, topics)
+    stack.push_async_callback(delete_topics, servers, list(topics))
+    child = await Child.start("-m", "loadtests.bare_kafka", servers, *topics, size)
+    stack.push_async_callback(child.stop)
+    client = await _client(stack, Route(servers, f"{prefix}.requests", f"{prefix}.replies"))
+    broker = {name: pid for name, pid in target.pids.items() if name in {"kafka", "broker"}}
+    return KafkaArm(name, client, Shape(target.model, request_text), broker | {"bare loop": child.pid})
 
 
 async def _client(stack: AsyncExitStack, route: Route) -> KafkaClient:
