@@ -5,9 +5,13 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
+from itertools import product
 from pathlib import Path
 
 import trustme
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -24,11 +28,20 @@ from headrace.devstack.processes import Service, run
 from headrace.settings import load
 
 USER, PASSWORD = "ann", "a-secret"
+CALLER = "carol"
+"""Another user, with the same password."""
+PREFIX = "t"
+"""Topics and groups whose names begin so belong to `USER` and to the client certificate."""
+
+_ALLOW = 3
 
 _PROPERTIES = """
 listeners=PLAINTEXT://{host}:{plain},SSL://{host}:{ssl},SASL_SSL://{host}:{sasl},CONTROLLER://{host}:{controller}
 advertised.listeners=PLAINTEXT://{host}:{plain},SSL://{host}:{ssl},SASL_SSL://{host}:{sasl},CONTROLLER://{host}:{controller}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+ssl.principal.mapping.rules=RULE:^.*$/certified/
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/server.pem
 ssl.truststore.type=PEM
@@ -36,7 +49,8 @@ ssl.truststore.location={folder}/ca.pem
 listener.name.ssl.ssl.client.auth=required
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.sasl_ssl.plain.sasl.jaas.config=\
-  org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+  org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_{user}="{password}" user_{caller}="{password}";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\
   org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
@@ -66,9 +80,55 @@ class _Secured(Broker):
         properties.write_text(properties.read_text() + self.more)  # the last word counts
         cluster_id = "c2VjdXJlLWJyb2tlci0xMg"
         tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
-        for bits in (256, 512):
-            tool += ["--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]"]
+        for bits, user in product((256, 512), (USER, CALLER)):
+            tool += ["--add-scram", f"SCRAM-SHA-{bits}=[name={user},password={PASSWORD}]"]
         await run(Service("format", [*start, *tool], {}))
+
+
+class Resource(IntEnum):
+    """Kafka's numbers."""
+
+    TOPIC = 2
+    GROUP = 3
+
+
+class Right(IntEnum):
+    """Kafka's numbers."""
+
+    ALL = 2
+    READ = 3
+    WRITE = 4
+
+
+class Names(IntEnum):
+    """Kafka's numbers."""
+
+    LITERAL = 3
+    PREFIXED = 4
+
+
+async def permit(
+    broker: SecureBroker, user: str, right: Right, resource: Resource, name: str, names: Names
+) -> None:
+    """What `kafka-acls.sh --add` does; over the listener on which everybody may do everything."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.plain)
+    await admin.start()
+    try:
+        reply = await admin._send_request(
+            CreateAclsRequest(resource, name, names, f"User:{user}", "*", right, _ALLOW)
+        )
+        assert [code for code, _ in reply.creation_responses] == [0], reply
+        known = DescribeAclsRequest(resource, name, names, f"User:{user}", "*", right, _ALLOW)
+        # The controller has it; the broker hears of it a moment later.
+        while not (await admin._send_request(known)).resources:
+            await asyncio.sleep(0.02)
+    finally:
+        await admin.close()
+
+
+async def _permit_ours(broker: SecureBroker) -> None:
+    for user, resource in product((USER, "certified"), Resource):
+        await permit(broker, user, Right.ALL, resource, PREFIX, Names.PREFIXED)
 
 
 @contextmanager
@@ -78,7 +138,9 @@ def secure_broker(folder: Path) -> Iterator[SecureBroker]:
     _certificates(folder)
     broker = _Secured(folder / "kafka", Distribution(load().cache_dir.expanduser()), plain, controller)
     ports = {"plain": plain, "ssl": tls, "sasl": sasl, "controller": controller}
-    broker.more = _PROPERTIES.format(host=HOST, folder=folder, user=USER, password=PASSWORD, **ports)
+    broker.more = _PROPERTIES.format(
+        host=HOST, folder=folder, user=USER, caller=CALLER, password=PASSWORD, **ports
+    )
     service = asyncio.run(broker.prepare(say=print))
     log = folder / "kafka.log"
     with log.open("wb") as output:
@@ -86,7 +148,9 @@ def secure_broker(folder: Path) -> Iterator[SecureBroker]:
     try:
         wait_until(lambda: process.poll() is not None or asyncio.run(kafka_answers(plain)), "Kafka to answer")
         assert process.poll() is None, log.read_text(errors="replace")[-4000:]
-        yield SecureBroker(f"{HOST}:{plain}", f"{HOST}:{tls}", f"{HOST}:{sasl}", folder)
+        secure = SecureBroker(f"{HOST}:{plain}", f"{HOST}:{tls}", f"{HOST}:{sasl}", folder)
+        asyncio.run(_permit_ours(secure))
+        yield secure
     finally:
         process.kill()
         process.wait()

@@ -15,6 +15,7 @@ HeadraceError
 ├── EngineFailed                500  the engine raised on this request
 ├── EngineCrashed               500  the request ended its engine, time and again
 ├── Unavailable                 503  no broker or no partition: nothing was enqueued
+│   └── NotPermitted            503  the broker's permissions forbid it
 └── RequestExpired              504  its deadline passed
 
 SetupError stands apart: it is for the person at the keyboard (a taken port, a bad manifest), never for
@@ -171,6 +172,10 @@ class Unavailable(HeadraceError):
     """No broker, or no partition to write to; nothing was enqueued."""
 
     code = "unavailable"
+
+
+class NotPermitted(Unavailable):
+    """Kafka does not let us write to this topic; waiting does not mend it."""
 
 
 class RequestExpired(HeadraceError):

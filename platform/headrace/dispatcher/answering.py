@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable, UnknownModel
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable, UnknownModel
 from headrace.contracts.requests import RequestHead
 from headrace.contracts.topics import Topics
 from headrace.core import answers
@@ -37,7 +37,7 @@ class Answering:
                 await self.publish(answers.final(rules, target, outcome))
             except BodyTooLarge:
                 target = answers.shorter(target)
-            except UnknownModel as error:
+            except (UnknownModel, NotPermitted) as error:
                 target = answers.to_results(target, error.message)
             else:
                 _log.info("request %s: %s", head.id, outcome.state)
@@ -59,13 +59,18 @@ class Answering:
         Raises:
             BodyTooLarge: Kafka will never take it.
             UnknownModel: the topic is gone.
+            NotPermitted: the topic is not ours, and Kafka's permissions keep us from it.
         """
         while True:
             try:
                 await (await self._publisher.send(sent))
             except Unavailable as error:
                 await _wait(error)
-                if not self._topics.is_shared(sent.topic) and not await self.partitions(sent.topic):
+                if self._topics.is_shared(sent.topic):
+                    continue
+                if isinstance(error, NotPermitted) and not self._topics.is_internal(sent.topic):
+                    raise NotPermitted(f"topic {sent.topic} may not be written to") from None
+                if not await self.partitions(sent.topic):
                     raise UnknownModel(f"Topic {sent.topic} is gone") from None
             else:
                 return

@@ -12,6 +12,7 @@ from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -142,6 +143,11 @@ class Admin:
                 raise SetupError(
                     f"Kafka has too few brokers for replication factor {copies}: set "
                     "HEADRACE_KAFKA_REPLICATION_FACTOR and HEADRACE_KAFKA_MIN_INSYNC_REPLICAS"
+                )
+            if error is TopicAuthorizationFailedError:
+                raise SetupError(
+                    f"Kafka's permissions do not let us create topic {name}: our user needs all rights on "
+                    f"topics and groups that begin with {self._settings.topic_prefix}"
                 )
             raise SetupError(f"Kafka refuses to create topic {name}: {error.__name__} {' '.join(message)}")
 

@@ -15,9 +15,14 @@ from typing import Any, Final
 from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable
 from headrace.core.ports import Outgoing, Place
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.settings import KafkaSettings
@@ -79,6 +84,8 @@ class Producer:
             raise BodyTooLarge(
                 f"The record for topic {record.topic} is over {MAX_RECORD_BYTES} bytes, which Kafka refuses"
             ) from None
+        except TopicAuthorizationFailedError as error:
+            raise _translate(error) from None
         except (KafkaError, AssertionError) as error:
             # aiokafka asserts that the partition exists.
             raise Unavailable(f"Kafka did not take a record for topic {record.topic}: {error!r}") from None
@@ -175,6 +182,8 @@ def _partition(key: bytes | None, every: list[int], available: list[int]) -> int
 def _translate(error: BaseException) -> HeadraceError:
     if isinstance(error, MessageSizeTooLargeError):
         return BodyTooLarge("Kafka refused the record: it is larger than the topic allows")
+    if isinstance(error, TopicAuthorizationFailedError):
+        return NotPermitted(f"Kafka's permissions do not let us write: {error}")
     return Unavailable(f"Kafka did not confirm the record: {error!r}")
 
 

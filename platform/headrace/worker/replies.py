@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from headrace.contracts import claims
 from headrace.contracts.claims import Claim, Made
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, Unavailable
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable
 from headrace.contracts.requests import RequestHead
 from headrace.contracts.states import State
 from headrace.contracts.topics import slug
@@ -85,8 +86,21 @@ class Reply:
                 _log.warning("request %s: answer not confirmed: %s", self._target.head.id, error)
                 await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
+                await self._give_the_caller_up(error)
             else:
                 return
+
+    async def _give_the_caller_up(self, error: Unavailable) -> None:
+        """An address that can never be written to must not keep a worker's slot for ever."""
+        address = self._target.address
+        if address is None or self._rules.topics.is_shared(address.topic):
+            return
+        if isinstance(error, NotPermitted):
+            self._target = answers.to_results(self._target, f"topic {address.topic} may not be written to")
+            return
+        with suppress(Unavailable):
+            if not await self._publisher.partitions(address.topic):
+                self._target = answers.to_results(self._target, f"topic {address.topic} is gone")
 
     async def _shorter(
         self, outcome: Outcome, claim: Claim | None, error: BodyTooLarge
