@@ -175,7 +175,7 @@ class Unavailable(HeadraceError):
 
 
 class NotPermitted(Unavailable):
-    """Kafka does not let us write to this topic; waiting does not mend it."""
+    """Kafka does not let us write to this topic; waiting does not mend it. To callers it is `Unavailable`."""
 
 
 class RequestExpired(HeadraceError):

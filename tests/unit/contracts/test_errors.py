@@ -17,7 +17,8 @@ _CLASSES = [found for found in _classes(HeadraceError) if found.__module__ == er
 
 
 def test_each_class_has_a_row_and_each_row_a_class() -> None:
-    codes = [found.code for found in _CLASSES]
+    # A class without a code of its own is to callers what its parent is.
+    codes = [found.code for found in _CLASSES if "code" in vars(found)]
     assert len(codes) == len(set(codes))
     assert set(codes) == set(ERRORS)
 
