@@ -14,10 +14,10 @@ import typer
 
 from headrace.cli.decode import document, line
 from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
+from headrace.contracts import bodies, replies, requests
 from headrace.contracts import headers as h
-from headrace.contracts import openai, replies, requests
 from headrace.contracts.errors import InvalidRequest, SetupError
-from headrace.contracts.requests import CHAT, ReplyAddress, RequestHead
+from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS, ReplyAddress, RequestHead
 from headrace.contracts.topics import Lane, slug
 from headrace.core.ports import Outgoing, Place, Record
 from headrace.kafka.producer import Producer
@@ -41,10 +41,12 @@ def publish(
     """Publish one request event, as any Kafka client could."""
     settings = settings_for(data_dir)
     value = _body(model, text, body)
-    openai.parse(CHAT, value)
+    path = _path(value)
+    bodies.parse(path, value)
     head = RequestHead(
         id=f"cli-{uuid.uuid4()}",
         source="/cli",
+        path=path,
         reply=ReplyAddress(reply_to) if reply_to else None,
         correlation=((h.CORRELATION_ID, uuid.uuid4().hex.encode()),),
     )
@@ -138,6 +140,16 @@ def _body(model: str, text: str | None, path: Path | None) -> bytes:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _path(value: bytes) -> str:
+    """What the body is for, by the field that only this path's has."""
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return CHAT  # whose check says what is wrong
+    fields = body if isinstance(body, dict) else {}
+    return PREDICTIONS if "input" in fields else COMPLETIONS if "prompt" in fields else CHAT
 
 
 def _print_published(head: RequestHead, place: Place, answer: Record | None, *, as_json: bool) -> None:

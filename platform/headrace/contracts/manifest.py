@@ -3,6 +3,7 @@
 Unknown keys are errors: a misspelt limit must not be silently ignored.
 """
 
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -12,10 +13,12 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from headrace.contracts.errors import InvalidRequest, SetupError
-from headrace.contracts.requests import PATHS
+from headrace.contracts.parameters import Checker, check_schema
+from headrace.contracts.requests import PREDICTIONS, TEXT_PATHS
 from headrace.contracts.topics import MAX_NAME_CHARS, slug
 
 FILE_NAME: Final = "function.yaml"
@@ -73,19 +76,54 @@ class Scaling(_Strict):
 
 
 class Manifest(_Strict):
-    """A function: a model, the engine that runs it, and its limits."""
+    """A function: a model, the engine that runs it, and its limits.
+
+    serves: paths; a request that names none is for the first. By default what the engine is for.
+    parameters, result: JSON Schemas of `input` and `output` of `/v1/predictions`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
     schema_: Literal["headrace.function/v1"] = Field(default=SCHEMA, alias="schema")
     name: Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
     description: str = ""
-    serves: tuple[Literal["/v1/chat/completions", "/v1/completions"], ...] = PATHS
+    serves: Annotated[
+        tuple[Literal["/v1/chat/completions", "/v1/completions", "/v1/predictions"], ...], Field(min_length=1)
+    ] = TEXT_PATHS
     engine: EngineSpec
+    parameters: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
     model: ModelSource | None = None
     limits: Limits = Limits()
     retry: Retry = Retry()
     scaling: Scaling = Scaling()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _serves_what_the_engine_is_for(cls, document: object) -> object:
+        if not isinstance(document, dict) or "serves" in document:
+            return document
+        engine = document.get("engine")
+        kind = engine.get("kind") if isinstance(engine, dict) else None
+        return {**document, "serves": (PREDICTIONS,)} if kind == "python" else document
+
+    @field_validator("parameters", "result")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        fault = None if schema is None else check_schema(schema)
+        if fault is not None:
+            raise ValueError(f"not a JSON Schema: {fault}")
+        return schema
+
+    @cached_property
+    def takes(self) -> Checker | None:
+        """What `parameters` says of an `input`."""
+        return None if self.parameters is None else Checker(self.parameters)
+
+    @cached_property
+    def gives(self) -> Checker | None:
+        """What `result` says of an `output`."""
+        return None if self.result is None else Checker(self.result)
 
     @field_validator("name")
     @classmethod

@@ -6,12 +6,11 @@ Source: the OpenAI API reference for `/v1/chat/completions` and `/v1/completions
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.contracts.explain import explain
-from headrace.contracts.requests import CHAT, COMPLETIONS
+from headrace.contracts.requests import CHAT
 
 
 class _Body(BaseModel):
@@ -88,26 +87,6 @@ class CompletionBody(_Body):
     def token_limit(self) -> int | None:
         """Tokens to generate at most."""
         return self.max_tokens
-
-
-Body = ChatBody | CompletionBody
-BODIES: Final[Mapping[str, type[ChatBody] | type[CompletionBody]]] = {
-    CHAT: ChatBody,
-    COMPLETIONS: CompletionBody,
-}
-
-
-def parse(path: str, value: bytes) -> Body:
-    """Check a request body, which stays as it is on the wire.
-
-    Raises:
-        MalformedBody: not a JSON object.
-        InvalidRequest: a field is missing or wrong; `param` names it, the message says what it must be.
-    """
-    try:
-        return BODIES[path].model_validate_json(value)
-    except ValidationError as error:
-        raise explain(error, value) from None
 
 
 def response_id(request_id: str, path: str) -> str:

@@ -13,7 +13,9 @@ from headrace.contracts.errors import InvalidRequest
 TYPE: Final = "headrace.inference.request.v1"
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
-PATHS: Final = (CHAT, COMPLETIONS)
+PREDICTIONS: Final = "/v1/predictions"
+TEXT_PATHS: Final = (CHAT, COMPLETIONS)
+PATHS: Final = (*TEXT_PATHS, PREDICTIONS)
 MAX_ID_CHARS: Final = 256
 
 
@@ -25,11 +27,14 @@ class ReplyAddress(NamedTuple):
 
 
 class RequestHead(NamedTuple):
-    """All that a request says about itself in its headers. A tuple, because one is made for each request."""
+    """All that a request says about itself in its headers. A tuple, because one is made for each request.
+
+    path: empty means the first that its model serves.
+    """
 
     id: str
     source: str
-    path: str = CHAT
+    path: str = ""
     reply: ReplyAddress | None = None
     correlation: tuple[h.Header, ...] = ()
     """Correlation headers as they came, to be echoed byte for byte."""
@@ -47,8 +52,9 @@ def write(head: RequestHead) -> h.Headers:
         (h.SOURCE, head.source.encode()),
         (h.TYPE, TYPE.encode()),
         (h.CONTENT_TYPE, h.JSON),
-        (h.API_PATH, head.path.encode()),
     ]
+    if head.path:
+        out.append((h.API_PATH, head.path.encode()))
     if head.reply is not None:
         out.append((h.REPLY_TOPIC, head.reply.topic.encode()))
         if head.reply.partition is not None:
@@ -84,7 +90,7 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
             to say so.
     """
     if _RARE.isdisjoint(headers):
-        return RequestHead(default_id, "unknown", CHAT, address(headers), correlation(headers))
+        return RequestHead(default_id, "unknown", "", address(headers), correlation(headers))
     return RequestHead(
         id=_text(headers, h.ID, MAX_ID_CHARS) or default_id,
         source=_text(headers, h.SOURCE) or "unknown",
@@ -143,7 +149,7 @@ def _partition(headers: dict[str, bytes]) -> int | None:
 def _path(headers: dict[str, bytes]) -> str:
     path = _text(headers, h.API_PATH)
     if path is None:
-        return CHAT
+        return ""
     if path not in PATHS:
         raise InvalidRequest(
             f"Header {h.API_PATH} is {path!r}; it must be one of {', '.join(PATHS)}",

@@ -3,9 +3,10 @@
 Direct publishers pass no gateway, so the worker cannot rely on its answer.
 """
 
+from headrace.contracts.bodies import Body
 from headrace.contracts.errors import BodyTooLarge, InvalidRequest, Overloaded, UnknownPath
 from headrace.contracts.events import ModelDeployed
-from headrace.contracts.openai import Body
+from headrace.contracts.predictions import PredictionBody
 from headrace.contracts.topics import Lane
 
 _LANES = {"priority": Lane.PRIORITY, "flex": Lane.FLEX}
@@ -26,7 +27,12 @@ def check_size(deployed: ModelDeployed, size_bytes: int) -> None:
 
 
 def check_body(deployed: ModelDeployed, body: Body) -> None:
-    """Refuse a request for more tokens than the model's limit."""
+    """Refuse a request for more tokens than the model's limit, and an input that is not as it says."""
+    if isinstance(body, PredictionBody):
+        takes = deployed.manifest.takes
+        fault = None if takes is None else takes.fault(body.input, of="input")
+        if fault is not None:
+            raise InvalidRequest(fault[1], param=fault[0])
     limit = deployed.manifest.limits.max_tokens
     if limit is not None and (body.token_limit or 0) > limit:
         raise InvalidRequest(

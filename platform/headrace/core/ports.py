@@ -3,14 +3,14 @@
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from headrace.contracts.bodies import Body
 from headrace.contracts.headers import Headers
-from headrace.contracts.openai import Body
 
 
 class Call(NamedTuple):
     """One request, as an engine sees it.
 
-    value: the exact JSON body, for engines that take OpenAI bodies.
+    value: the exact JSON body, for engines that take it as it is.
     body: the same, checked.
     model: the public name to answer with.
     """

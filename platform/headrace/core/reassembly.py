@@ -89,9 +89,11 @@ class Reassembly:
 def missing(sent: Sequence[bytes], whole: bytes, *, usage: bool = False) -> list[bytes] | None:
     """Chunks that bring a caller who got `sent` to the `whole` answer; None when that cannot be done.
 
-    It can for one choice of plain text, which is what nearly every stream is.
+    It can for one choice of plain text, which is what nearly every stream is, and for predictions.
     """
     answer: dict[str, Any] = orjson.loads(whole)
+    if answer["object"] == "prediction":
+        return _missing_output(sent, answer)
     choices = answer["choices"]
     if len(choices) != 1:
         return None
@@ -117,6 +119,20 @@ def missing(sent: Sequence[bytes], whole: bytes, *, usage: bool = False) -> list
     if usage:
         chunks.append(head | {"choices": [], "usage": answer["usage"]})
     return [orjson.dumps(chunk) for chunk in chunks]
+
+
+def _missing_output(sent: Sequence[bytes], answer: dict[str, Any]) -> list[bytes] | None:
+    output = answer["output"]
+    seen: list[Any] = [orjson.loads(chunk)["output"] for chunk in sent]
+    head = answer | {"object": "prediction.chunk"}
+    if isinstance(output, str):
+        text = "".join(seen)
+        return [orjson.dumps(head | {"output": output[len(text) :]})] if output.startswith(text) else None
+    if not isinstance(output, list):
+        return None if sent else [orjson.dumps(head)]
+    if output[: len(seen)] != seen:
+        return None
+    return [orjson.dumps(head | {"output": piece}) for piece in output[len(seen) :]]
 
 
 def _text(chunk: bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Final as Constant
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from headrace.contracts.bodies import TextBody
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.openai import ChatBody, Shape, usage
 from headrace.core.ports import Call, Final, Partial
@@ -79,9 +80,9 @@ class EchoEngine:
 
     async def run(self, call: Call) -> AsyncGenerator[Partial | Final, None]:
         """Answer one call."""
-        check_single(call.body)
-        prompt = _prompt(call)
-        text, reason = self._answer(prompt, call)
+        body = check_single(call.body)
+        prompt = _prompt(body)
+        text, reason = self._answer(prompt, body)
         prompt_tokens = _count(prompt)
         used = usage(prompt_tokens, prompt_tokens if text is prompt else _count(text))
         shape = Shape(request_id=call.id, path=call.path, model=call.model, created_s=call.created_s)
@@ -106,7 +107,7 @@ class EchoEngine:
     def _pace(self, tokens: int) -> Pace:
         return SharedPace(self._steps, tokens) if self._is_batched else OwnPace(self._token_s)
 
-    def _answer(self, prompt: str, call: Call) -> tuple[str, str]:
+    def _answer(self, prompt: str, body: TextBody) -> tuple[str, str]:
         """The text, and why it ends."""
         args, text, reason = self._args, prompt, "stop"
         if args.fail_on is not None and args.fail_on in prompt:
@@ -115,10 +116,10 @@ class EchoEngine:
             os.abort()
         if args.output_tokens is not None:
             text = _fit(text, args.output_tokens)
-        limit = call.body.token_limit or self._max_tokens
+        limit = body.token_limit or self._max_tokens
         if limit is not None and _count(text) > limit:
             text, reason = _fit(text, limit), "length"
-        for stop in _stops(call.body.stop):
+        for stop in _stops(body.stop):
             head, found, _ = text.partition(stop)
             if found:
                 text, reason = head, "stop"
@@ -130,8 +131,7 @@ def create(manifest: Manifest, model_path: Path | None) -> EchoEngine:
     return EchoEngine(arguments(manifest, EchoArgs), manifest.limits.max_tokens)
 
 
-def _prompt(call: Call) -> str:
-    body = call.body
+def _prompt(body: TextBody) -> str:
     if isinstance(body, ChatBody):
         for message in reversed(body.messages):
             if message.role == "user":

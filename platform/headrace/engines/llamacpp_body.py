@@ -51,7 +51,7 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
     Raises:
         InvalidRequest: llama.cpp cannot or must not do this.
     """
-    check_single(call.body)
+    asked = check_single(call.body)
     body: dict[str, Any] = orjson.loads(call.value)
     for name in _REFUSED:
         # A deeply nested grammar overflows the stack of llama.cpp's parser and takes the worker with it.
@@ -60,7 +60,7 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
     _check_schemas(body)
     for name in _DROPPED:
         body.pop(name, None)
-    limit = call.body.token_limit or max_tokens or context_tokens
+    limit = asked.token_limit or max_tokens or context_tokens
     body |= {
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -70,19 +70,19 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
         "max_tokens": min(limit, context_tokens),
         "stop": _stops(body.get("stop")),
     }
-    if call.body.seed is not None:
-        body["seed"] = call.body.seed & _SEED_BITS
-    if isinstance(call.body, ChatBody):
-        _check_text_only(call.body)
-        if call.body.logprobs:
+    if asked.seed is not None:
+        body["seed"] = asked.seed & _SEED_BITS
+    if isinstance(asked, ChatBody):
+        _check_text_only(asked)
+        if asked.logprobs:
             # 0 would mean none at all; the reader cuts what is too many.
-            body["top_logprobs"] = call.body.top_logprobs or 1
+            body["top_logprobs"] = asked.top_logprobs or 1
     else:
-        body["prompt"] = call.body.prompt if isinstance(call.body.prompt, str) else call.body.prompt[0]
-        if call.body.echo:
+        body["prompt"] = asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]
+        if asked.echo:
             raise InvalidRequest("This model does not repeat the prompt: leave 'echo' out", param="echo")
-        if call.body.logprobs is not None:
-            body["logprobs"] = call.body.logprobs or 1
+        if asked.logprobs is not None:
+            body["logprobs"] = asked.logprobs or 1
     return orjson.dumps(body)
 
 

@@ -9,6 +9,7 @@ from headrace.contracts.openai import ChatBody, response_id
 from headrace.contracts.requests import CHAT
 from headrace.core.ports import Call
 from headrace.engines.merging import Merger
+from headrace.engines.single import check_single
 
 
 class ChunkReader:
@@ -20,7 +21,8 @@ class ChunkReader:
         self._wants_usage = call.body.wants_usage_chunk
         self._first = True
         self._text_chars = 0
-        asked = call.body.top_logprobs if isinstance(call.body, ChatBody) else call.body.logprobs
+        body = check_single(call.body)
+        asked = body.top_logprobs if isinstance(body, ChatBody) else body.logprobs
         self._top_logprobs = asked or 0
         self._head = {
             "id": response_id(call.id, call.path),

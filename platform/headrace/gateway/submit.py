@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from headrace.contracts import bodies, ids
 from headrace.contracts import headers as h
-from headrace.contracts import ids, openai
+from headrace.contracts.bodies import Body
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, InvalidRequest, Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
 from headrace.contracts.identity import sign_cancel
 from headrace.contracts.ids import RequestId
-from headrace.contracts.openai import Body
 from headrace.contracts.topics import Lane
 from headrace.core import admission
 from headrace.core.ports import Outgoing, Publisher, Receipt
@@ -67,7 +67,7 @@ class Submitter:
             InvalidRequest: the body, the model or the path is wrong.
             Overloaded: too many wait already.
         """
-        body = openai.parse(path, value)
+        body = bodies.parse(path, value)
         if body.model is None:
             raise InvalidRequest("Field 'model' is required", param="model")
         model = self._directory.model(body.model)

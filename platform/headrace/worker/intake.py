@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from headrace.contracts import openai, requests
+from headrace.contracts import bodies, requests
 from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import RequestHead
@@ -59,9 +59,10 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     if end_s <= now_s:
         raise RequestExpired("The request's deadline passed before a worker could start it")
     value = record.value or b""
-    admission.check_path(deployed, head.path)
+    path = head.path or deployed.manifest.serves[0]
+    admission.check_path(deployed, path)
     admission.check_size(deployed, len(value))
-    body = openai.parse(head.path, value)
+    body = bodies.parse(path, value)
     admission.check_body(deployed, body)
-    call = Call(head.id, deployed.name, head.path, value, body, int(record.timestamp_ms / 1000))
+    call = Call(head.id, deployed.name, path, value, body, int(record.timestamp_ms / 1000))
     return Job(record, head, call, end_s, trusted)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from headrace.contracts import openai
+from headrace.contracts import bodies
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.requests import CHAT, COMPLETIONS
 from headrace.core.ports import Call, Engine, Final, Partial
@@ -67,7 +67,7 @@ class Answer:
 def call(path: str = CHAT, **body: Any) -> Call:
     """A call, as a worker makes it."""
     value = orjson.dumps(body)
-    parsed = openai.parse(path, value)
+    parsed = bodies.parse(path, value)
     return Call(id="req_abc", model=MODEL, path=path, value=value, body=parsed, created_s=CREATED_S)
 
 

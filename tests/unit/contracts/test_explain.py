@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.contracts import openai
+from headrace.contracts import bodies, openai
 from headrace.contracts.errors import InvalidRequest, MalformedBody
 from headrace.contracts.requests import CHAT, COMPLETIONS, PATHS
 
@@ -27,7 +27,7 @@ _MESSAGES = 'a list of messages such as [{"role": "user", "content": "Hello"}]'
 )
 def test_what_is_no_object(body: str, sentence: str) -> None:
     with pytest.raises(MalformedBody) as raised:
-        openai.parse(CHAT, body.encode())
+        bodies.parse(CHAT, body.encode())
     assert raised.value.message == sentence
 
 
@@ -91,14 +91,14 @@ def test_what_is_no_object(body: str, sentence: str) -> None:
 )
 def test_a_wrong_field_of_a_chat(body: str, param: str, sentence: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        openai.parse(CHAT, body.encode())
+        bodies.parse(CHAT, body.encode())
     assert (raised.value.param, raised.value.message) == (param, sentence)
 
 
 @pytest.mark.parametrize("prompt", ["5", "[]", "[1,2]", "[[1]]", "{}"])
 def test_a_wrong_prompt(prompt: str) -> None:
     with pytest.raises(InvalidRequest, match="must be a string or a list of strings") as raised:
-        openai.parse(COMPLETIONS, f'{{"prompt":{prompt}}}'.encode())
+        bodies.parse(COMPLETIONS, f'{{"prompt":{prompt}}}'.encode())
     assert raised.value.param == "prompt"
 
 
@@ -121,4 +121,4 @@ def test_any_document_is_a_body_or_an_invalid_request(path: str, document: dict[
 
 def _parse(path: str, value: bytes) -> None:
     with suppress(InvalidRequest):
-        openai.parse(path, value)
+        bodies.parse(path, value)

@@ -8,7 +8,7 @@ import yaml
 
 from headrace.contracts import manifest
 from headrace.contracts.errors import SetupError
-from headrace.contracts.requests import PATHS
+from headrace.contracts.requests import TEXT_PATHS
 
 _SMALL: dict[str, Any] = {"name": "org/name", "engine": {"kind": "echo"}}
 _FUNCTIONS = Path(__file__).parents[3] / "functions"
@@ -16,7 +16,12 @@ _FUNCTIONS = Path(__file__).parents[3] / "functions"
 
 def test_the_smallest_manifest() -> None:
     found = manifest.parse(_SMALL, where="function.yaml")
-    assert (found.name, found.engine.kind, found.serves, found.model) == ("org/name", "echo", PATHS, None)
+    assert (found.name, found.engine.kind, found.serves, found.model) == (
+        "org/name",
+        "echo",
+        TEXT_PATHS,
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from headrace.contracts import openai
+from headrace.contracts import bodies, openai
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.openai import ChatBody, CompletionBody, Shape
 from headrace.contracts.requests import CHAT, COMPLETIONS
 
 
 def test_a_chat_body() -> None:
-    body = openai.parse(
+    body = bodies.parse(
         CHAT,
         b'{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},'
         b'{"type":"text","text":"b"}]},{"role":"assistant","content":null}],"max_tokens":5,'
@@ -24,7 +24,7 @@ def test_a_chat_body() -> None:
 
 
 def test_a_completion_body() -> None:
-    body = openai.parse(COMPLETIONS, b'{"prompt":["a","b"],"max_tokens":5,"logprobs":2,"echo":true}')
+    body = bodies.parse(COMPLETIONS, b'{"prompt":["a","b"],"max_tokens":5,"logprobs":2,"echo":true}')
     assert isinstance(body, CompletionBody)
     assert (body.prompt, body.token_limit, body.wants_usage_chunk) == (["a", "b"], 5, False)
 

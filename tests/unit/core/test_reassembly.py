@@ -154,3 +154,26 @@ def test_a_gap_that_cannot_be_closed_is_told(whole):
 
 def test_what_was_sent_must_be_the_beginning_of_the_whole():
     assert missing([Answer().chunks[1]], Answer().whole) is None
+
+
+def prediction(output, chunk=False):
+    kind = "prediction.chunk" if chunk else "prediction"
+    return orjson.dumps({"id": "pred-1", "object": kind, "created": 1, "model": "f", "output": output})
+
+
+@pytest.mark.parametrize(
+    ("sent", "output", "rest"),
+    [
+        (["a"], "abc", ["bc"]),
+        ([], "abc", ["abc"]),
+        ([1], [1, 2, 3], [2, 3]),
+        ([], {"a": 1}, [{"a": 1}]),
+        (["x"], "abc", None),
+        ([2], [1, 2], None),
+        ([1], {"a": 1}, None),
+    ],
+)
+def test_what_was_lost_of_a_prediction(sent, output, rest):
+    found = missing([prediction(piece, chunk=True) for piece in sent], prediction(output))
+    expected = None if rest is None else [prediction(piece, chunk=True) for piece in rest]
+    assert found == expected

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.engines.virtual_time import in_virtual_time
 
-from headrace.contracts import openai
+from headrace.contracts import bodies
 from headrace.contracts.manifest import parse
 from headrace.contracts.requests import CHAT
 from headrace.core.ports import Call, Final
@@ -20,7 +20,7 @@ TEXTS = st.text(st.sampled_from("ab \n\u2003é"), max_size=30)
 
 def _call(text: str, **body: object) -> Call:
     value = orjson.dumps({"messages": [{"role": "user", "content": text}], **body})
-    return Call("req_a", "echo", CHAT, value, openai.parse(CHAT, value), 1)
+    return Call("req_a", "echo", CHAT, value, bodies.parse(CHAT, value), 1)
 
 
 async def _say(engine: EchoEngine, call: Call) -> tuple[list[dict[str, object]], Final]:
@@ -70,7 +70,7 @@ async def test_the_earliest_stop_string_counts() -> None:
 async def test_the_last_user_message_is_answered() -> None:
     messages = [{"role": role, "content": role} for role in ("system", "user", "assistant", "tool")]
     value = orjson.dumps({"messages": messages})
-    call = Call("req_a", "echo", CHAT, value, openai.parse(CHAT, value), 1)
+    call = Call("req_a", "echo", CHAT, value, bodies.parse(CHAT, value), 1)
     _, final = await _say(EchoEngine(EchoArgs()), call)
     assert orjson.loads(final.value)["choices"][0]["message"]["content"] == "user"
 

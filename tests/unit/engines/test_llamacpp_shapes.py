@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from headrace.contracts import openai
+from headrace.contracts import bodies
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.requests import CHAT, COMPLETIONS
 from headrace.core.ports import Call
@@ -18,7 +18,7 @@ PICTURE = [{"role": "user", "content": [{"type": "image_url"}]}]
 
 def _call(path: str = CHAT, **body: Any) -> Call:
     value = orjson.dumps(({"messages": MESSAGES} if path == CHAT else {"prompt": "Hello"}) | body)
-    return Call("req_a", "org/name", path, value, openai.parse(path, value), 7)
+    return Call("req_a", "org/name", path, value, bodies.parse(path, value), 7)
 
 
 def _prepared(call: Call, max_tokens: int | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_what_shapes_the_answer_stays_and_what_steers_the_server_does_not() -> N
 @pytest.mark.parametrize("seed", [0, -1, 2**31, 2**80])
 def test_any_seed_becomes_one_that_fits(seed: int) -> None:
     value = b'{"messages":[{"role":"user","content":"x"}],"seed":%d}' % seed
-    call = Call("req_a", "m", CHAT, value, openai.parse(CHAT, value), 7)
+    call = Call("req_a", "m", CHAT, value, bodies.parse(CHAT, value), 7)
     assert 0 <= _prepared(call)["seed"] < 2**31
 
 

@@ -25,6 +25,7 @@ from headrace.contracts.events import (
     WorkerHeartbeat,
 )
 from headrace.contracts.openai import ChatBody, CompletionBody
+from headrace.contracts.predictions import PredictionBody
 from headrace.contracts.topics import LANES, RETRY_DELAYS_S, Lane, TopicPlan, Topics
 
 _BINDING_VERSION: Final = "0.5.0"
@@ -82,7 +83,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": _messages(),
-            "schemas": components([ChatBody, CompletionBody, *_EVENTS.values()])
+            "schemas": components([ChatBody, CompletionBody, PredictionBody, *_EVENTS.values()])
             | dict(SCHEMAS)
             | {"ResultReference": POINTER_SCHEMA},
             "correlationIds": {name: {"location": _header(name)} for name in h.CORRELATION_NAMES},
@@ -178,7 +179,7 @@ def _simple(action: str, who: str, channel: str) -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    bodies = {"oneOf": [_schema("ChatBody"), _schema("CompletionBody")]}
+    bodies = {"oneOf": [_schema("ChatBody"), _schema("CompletionBody"), _schema("PredictionBody")]}
     chunk_rows = header_schema(REPLY_HEADERS)
     found = {
         "request": _message(requests.TYPE, header_schema(REQUEST_HEADERS), bodies),

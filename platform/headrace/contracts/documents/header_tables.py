@@ -33,8 +33,8 @@ REQUEST_HEADERS: Final = (
     HeaderRow((h.CONTENT_TYPE,), "Of the value.", {"const": h.JSON.decode()}),
     HeaderRow(
         (h.API_PATH,),
-        "Which HTTP path the body is for.",
-        {"enum": list(requests.PATHS), "default": requests.CHAT},
+        "Which HTTP path the body is for. Default: the first that the model serves.",
+        {"enum": list(requests.PATHS)},
     ),
     HeaderRow(
         h.REPLY_TOPIC_NAMES,

@@ -19,6 +19,7 @@ from headrace.contracts.events import (
 )
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.openai import ChatBody, CompletionBody
+from headrace.contracts.predictions import PredictionBody
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ID_BASE_URL: Final = "https://headrace.dev/schemas/"
@@ -34,6 +35,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "handover": Handover,
     "chat-body": ChatBody,
     "completion-body": CompletionBody,
+    "prediction-body": PredictionBody,
 }
 
 

@@ -10,7 +10,8 @@ from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
 from headrace.contracts.openai import ChatBody, CompletionBody
-from headrace.contracts.requests import CHAT, COMPLETIONS
+from headrace.contracts.predictions import PredictionBody
+from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS
 
 _INFERENCE_CODES: Final = (
     "invalid_request",
@@ -44,7 +45,7 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
         "paths": _paths(),
         "components": {
-            "schemas": components([ChatBody, CompletionBody]) | dict(SCHEMAS),
+            "schemas": components([ChatBody, CompletionBody, PredictionBody]) | dict(SCHEMAS),
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -70,6 +71,7 @@ def _paths() -> dict[str, Any]:
     return {
         CHAT: {"post": _inference("createChatCompletion", "Answer a chat", "Chat", "ChatCompletion")},
         COMPLETIONS: {"post": _inference("createCompletion", "Continue a text", "Completion", "Completion")},
+        PREDICTIONS: {"post": _inference("createPrediction", "Run a function", "Prediction", "Prediction")},
         "/v1/models": {"get": _read("listModels", "The deployed models", "ModelList", ())},
         "/v1/models/{model}": {
             **model,

@@ -1,4 +1,4 @@
-"""Schemas of what we answer: OpenAI's shapes as `contracts.openai.Shape` builds them, and the error body.
+"""Schemas of what we answer: OpenAI's shapes as `contracts.openai.Shape` builds them, predictions, errors.
 
 A test holds `Shape` and the error table against these.
 """
@@ -55,6 +55,14 @@ def _answer(object_: str, choice: _Schema, *, chunk: bool = False) -> _Schema:
     )
 
 
+def _prediction(object_: str) -> _Schema:
+    output: _Schema = {"description": "As the function's `result` schema says."}
+    created: _Schema = {**_INTEGER, "description": "Unix seconds."}
+    return _object(
+        {"id": _TEXT, "object": {"const": object_}, "created": created, "model": _TEXT, "output": output}
+    )
+
+
 _MODEL: Final = _object(
     {
         "id": _TEXT,
@@ -89,6 +97,8 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
     "ChatCompletionChunk": _answer("chat.completion.chunk", _choice("delta", _DELTA), chunk=True),
     "Completion": _answer("text_completion", _choice("text", _TEXT)),
     "CompletionChunk": _answer("text_completion", _choice("text", _TEXT), chunk=True),
+    "Prediction": _prediction("prediction"),
+    "PredictionChunk": _prediction("prediction.chunk"),
     "Model": _MODEL,
     "ModelList": _object(
         {
