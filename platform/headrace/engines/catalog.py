@@ -9,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from headrace.contracts.errors import SetupError
 from headrace.contracts.manifest import Manifest
 from headrace.core.ports import Engine
+from headrace.engines.handler import load_handler
+from headrace.sdk import Loading
 
 # kind -> module with `create`, and the extra that installs what it imports
 _ENGINES: Final = {
@@ -19,15 +21,33 @@ _ENGINES: Final = {
 ArgsT = TypeVar("ArgsT", bound=BaseModel)
 
 
-def create(manifest: Manifest, model_path: Path | None) -> Engine:
-    """Make the engine of a manifest; `start` then loads the model.
+def create(manifest: Manifest, model_path: Path | None, folder: Path | None = None) -> Engine:
+    """Make the engine of a manifest, with the hooks of its handler round it; `start` then loads the model.
+
+    folder: the function's own; None when it has no files but its manifest.
 
     Raises:
-        SetupError: the engine is not installed or not in this release, or its arguments are wrong.
+        SetupError: the engine is not installed or not in this release, its arguments are wrong, or the
+            handler cannot be imported.
     """
+    handler = None if folder is None else load_handler(folder)
+    loading = Loading(folder or Path(), model_path, manifest.engine.args)
+    if manifest.engine.kind == "python":
+        module: Any = import_module("headrace.engines.python")
+        engine: Engine = module.create(manifest, handler, loading)
+        return engine
+    engine = _plain(manifest, model_path)
+    if handler is None or not handler.has_hooks:
+        return engine
+    module = import_module("headrace.engines.hooked")
+    hooked: Engine = module.Hooked(engine, handler, loading)
+    return hooked
+
+
+def _plain(manifest: Manifest, model_path: Path | None) -> Engine:
     kind = manifest.engine.kind
     if kind not in _ENGINES:
-        known = ", ".join(sorted(_ENGINES))
+        known = ", ".join(sorted([*_ENGINES, "python"]))
         raise SetupError(f"Engine '{kind}' is not in this release; these are: {known}")
     module_name, extra = _ENGINES[kind]
     try:

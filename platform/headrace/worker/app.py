@@ -214,7 +214,7 @@ async def _engine(settings: Settings, deployed: ModelDeployed) -> AsyncIterator[
     folder = await FunctionCache(settings).fetch(deployed.version, deployed.package_url)
     model = deployed.manifest.model
     path = None if model is None else await resolve(model, folder, settings)
-    engine = catalog.create(deployed.manifest, path)
+    engine = catalog.create(deployed.manifest, path, folder)
     await engine.start()
     _log.info("engine %s warm after %.2f s", deployed.manifest.engine.kind, time.monotonic() - started_s)
     try:
