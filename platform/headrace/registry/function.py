@@ -40,7 +40,8 @@ def pack(folder: Path) -> Package:
     """Pack a function's folder.
 
     Raises:
-        SetupError: the manifest is wrong, a file is a link, or all of it is over `MAX_PACKAGE_BYTES`.
+        SetupError: the manifest is wrong, code is no Python, a file is a link, or all of it is over
+            `MAX_PACKAGE_BYTES`.
     """
     manifest = read_manifest(folder)
     root = folder.parent if folder.name == FILE_NAME else folder
@@ -52,6 +53,8 @@ def pack(folder: Path) -> Package:
             "keep models out of the folder and name them by 'model: {source: …}'"
         )
     contents = {name: files[name].read_bytes() for name in sorted(files)}
+    for name, content in contents.items():
+        _check_code(name, content)
     return Package(manifest, _version(contents), _zip(contents))
 
 
@@ -93,6 +96,18 @@ def _files(root: Path) -> list[Path]:
         elif not path.is_dir():
             raise SetupError(f"{path} is not a plain file, which is all that a function's folder holds")
     return found
+
+
+def _check_code(name: str, content: bytes) -> None:
+    """Code that cannot even be read is told here, and not by a worker. Nothing of it is run."""
+    if not name.endswith(".py"):
+        return
+    try:
+        compile(content, name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise SetupError(f"{name}{line}: {type(error).__name__}: {said}") from None
 
 
 def _version(contents: dict[str, bytes]) -> str:

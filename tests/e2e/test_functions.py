@@ -1,0 +1,156 @@
+"""Functions with code of their own, on the whole stack: over HTTP, over Kafka, and through a change."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+from tests.stack import Stack
+
+from headrace.contracts.topics import Lane, Topics
+from headrace.kafka.reader import PartitionReader
+from headrace.settings import KafkaSettings
+
+PREDICTIONS = "/v1/predictions"
+REDACT = Path(__file__).parents[2] / "functions" / "redact"
+TEXT = "Ann: ann@example.org, +49 30 1234567, card 4111 1111 1111 1111."
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def redact(stack: Stack) -> str:
+    stack.deploy(REDACT)
+    return "redact"
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=stack.http_url, timeout=60) as client:
+        yield client
+
+
+def write(folder: Path, name: str, code: str, *, slots: int = 4) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "function.yaml").write_text(
+        f"name: {name}\nengine: {{kind: python, args: {{slots: {slots}}}}}\n"
+    )
+    (folder / "handler.py").write_text(code)
+    return folder
+
+
+async def test_a_prediction_over_http(client: httpx.AsyncClient, redact: str) -> None:
+    answer = await client.post(PREDICTIONS, json={"model": redact, "input": {"text": TEXT}})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["object"] == "prediction"
+    assert body["output"] == {
+        "text": "Ann: [email], [phone], card [card].",
+        "found": {"email": 1, "card": 1, "phone": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "said"),
+    [
+        ({}, "input", "'text' is a required|\"text\" is a required"),
+        ({"text": 7}, "input.text", "not of type"),
+        ({"text": "x", "keep": ["name"]}, "input.keep.0", "is not one of"),
+        ({"text": "x", "kept": []}, "input", "unexpected"),
+    ],
+)
+async def test_what_the_schema_refuses_never_reaches_a_worker(
+    client: httpx.AsyncClient, redact: str, given: object, param: str, said: str
+) -> None:
+    answer = await client.post(PREDICTIONS, json={"model": redact, "input": given})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert any(each in error["message"] for each in said.split("|"))
+
+
+async def test_paths_that_a_model_does_not_serve(client: httpx.AsyncClient, redact: str) -> None:
+    chat = {"model": redact, "messages": [{"role": "user", "content": "x"}]}
+    answer = await client.post("/v1/chat/completions", json=chat)
+    assert (answer.status_code, "/v1/predictions" in answer.text) == (404, True)
+    answer = await client.post(PREDICTIONS, json={"model": "echo", "input": 1})
+    assert answer.status_code == 404
+
+
+async def test_a_bare_record_is_for_the_first_path_that_the_model_serves(stack: Stack, redact: str) -> None:
+    topics = Topics()
+    settings = KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers)
+    async with PartitionReader(settings, {topics.results: None}, at="end") as results:
+        producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_bootstrap_servers)
+        await producer.start()
+        try:
+            place = await producer.send_and_wait(
+                topics.requests(redact, Lane.DEFAULT), json.dumps({"input": {"text": TEXT}}).encode()
+            )
+        finally:
+            await producer.stop()
+        wanted = f"{place.topic}-{place.partition}-{place.offset}".encode()
+        async with asyncio.timeout(60):
+            while True:
+                found = [each for each in await results.poll(1.0) if each.key == wanted]
+                if found:
+                    break
+    assert json.loads(found[0].value or b"")["output"]["found"]["email"] == 1
+
+
+async def test_a_generator_is_a_stream(client: httpx.AsyncClient, stack: Stack, tmp_path: Path) -> None:
+    code = "def predict(input, context):\n    for n in range(input):\n        yield n * n\n"
+    stack.deploy(write(tmp_path / "squares", "squares", code))
+    asked = {"model": "squares", "input": 4, "stream": True}
+    async with client.stream("POST", PREDICTIONS, json=asked) as answer:
+        lines = [line async for line in answer.aiter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert [json.loads(line[6:])["output"] for line in lines[:-1]] == [0, 1, 4, 9]
+
+
+async def test_what_the_code_does_wrong_has_a_fate(
+    client: httpx.AsyncClient, stack: Stack, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "bad", "bad", "def predict(input, context):\n    return 1 / input\n")
+    (folder / "function.yaml").write_text(
+        "name: bad\nengine: {kind: python}\nretry: {max_attempts: 1}\nlimits: {deadline_s: 60}\n"
+    )
+    stack.deploy(folder)
+    answer = await client.post(PREDICTIONS, json={"model": "bad", "input": 0})
+    assert answer.status_code == 500
+    assert "handler.py:2: ZeroDivisionError" in answer.json()["error"]["message"]
+    assert (await client.post(PREDICTIONS, json={"model": "bad", "input": 2})).json()["output"] == 0.5
+
+
+async def test_a_changed_handler_takes_over_and_a_broken_one_does_not(
+    client: httpx.AsyncClient, stack: Stack, tmp_path: Path
+) -> None:
+    code = "def predict(input, context):\n    return {}\n"
+    folder = write(tmp_path / "moving", "moving", code.format(1))
+    stack.deploy(folder)
+
+    async def ask() -> object:
+        answer = await client.post(PREDICTIONS, json={"model": "moving", "input": 0})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["output"]
+
+    assert await ask() == 1
+    stack.deploy(write(folder, "moving", code.format(2)))
+    async with asyncio.timeout(60):
+        while (found := await ask()) == 1:
+            await asyncio.sleep(0.05)
+    assert found == 2
+
+    refused = stack.run("deploy", str(write(folder, "moving", "def predict(input, context:\n")))
+    assert refused.returncode != 0
+    assert "handler.py:1: SyntaxError" in refused.stderr
+    assert await ask() == 2
+
+    stack.run("deploy", str(write(folder, "moving", "import nothing_like_this\n" + code.format(3))))
+    for _ in range(20):
+        assert await ask() == 2
+        await asyncio.sleep(0.1)
+    said = json.dumps(stack.status())
+    assert "handler.py:1: ModuleNotFoundError" in said
