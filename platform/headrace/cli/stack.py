@@ -35,6 +35,7 @@ def up(
         Path | None, typer.Option(help="Written, whole, when requests can be served: addresses as JSON.")
     ] = None,
     *,
+    watch: Annotated[bool, typer.Option("--watch", help="Deploy functions anew when they change.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Start Kafka, S3, a database and all roles on this machine; Ctrl-C stops them."""
@@ -49,12 +50,19 @@ def up(
     if ready_file is not None:
         _clear(ready_file)
     logging.basicConfig(level="WARNING", format="%(message)s", stream=sys.stderr)
-    settings = StackSettings(data_dir, functions or (), http_port, kafka_port, s3_port, ready_file)
     started_s = time.monotonic()
 
     def say(what: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - started_s:5.1f} s] {what}\n")
         sys.stderr.flush()
+
+    async def follow(effective: Settings) -> None:
+        from headrace.cli.watch import Watcher  # noqa: PLC0415  # a second of imports
+
+        await Watcher(effective, functions or (), say).run()
+
+    beside = follow if watch and functions else None
+    settings = StackSettings(data_dir, functions or (), http_port, kafka_port, s3_port, ready_file, beside)
 
     async def run() -> None:
         stack = Stack(settings, say)

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,7 @@ _PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    """What `headrace up` is told. Ports: 0 for any free one."""
+    """What `headrace up` is told. Ports: 0 for any free one. `beside`: runs while the stack serves."""
 
     data_dir: Path
     functions: Sequence[Path]
@@ -54,6 +54,7 @@ class StackSettings:
     kafka_port: int
     s3_port: int
     ready_file: Path | None
+    beside: Callable[[Settings], Awaitable[None]] | None = None
 
 
 class Stack:
@@ -125,6 +126,8 @@ class Stack:
         self._supervisor.settled()
         self._write_ready_file()
         self._say(f"ready: {self._http_url}")
+        if self._settings.beside is not None:
+            await self._settings.beside(self._effective)
         await asyncio.Event().wait()
 
     def _clean_up(self) -> None:
