@@ -33,6 +33,8 @@ class PartitionReader:
         self._topics = topics
         self._at = at
         self._raw: Any = None
+        self._ends: Any = None
+        self._connecting = asyncio.Lock()
         self._partitions: list[TopicPartition] = []
 
     async def __aenter__(self) -> Self:
@@ -60,9 +62,10 @@ class PartitionReader:
 
     async def stop(self) -> None:
         """Close the connection."""
-        if self._raw is not None:
-            raw, self._raw = self._raw, None
-            await raw.stop()
+        for raw in (self._raw, self._ends):
+            if raw is not None:
+                await raw.stop()
+        self._raw = self._ends = None
 
     async def poll(self, timeout_s: float) -> Sequence[Record]:
         """The next records; empty after `timeout_s`. While the broker is away there are just none."""
@@ -90,7 +93,12 @@ class PartitionReader:
     async def is_at_end(self) -> bool:
         """Whether everything that was written before the call has been polled; False when Kafka is away."""
         try:
-            return not await self._behind(await self._raw.end_offsets(self._partitions))
+            async with self._connecting:
+                if self._ends is None:
+                    # A connection of its own: on one, Kafka answers in order, and a fetch that waits for
+                    # records would hold the answer back for half a second.
+                    self._ends = await start_patiently(self._build, close, self._settings)
+            return not await self._behind(await self._ends.end_offsets(self._partitions))
         except KafkaError:
             return False
 
