@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +18,8 @@ from headrace.kafka.reader import PartitionReader
 from headrace.settings import KafkaSettings
 
 PREDICTIONS = "/v1/predictions"
-REDACT = Path(__file__).parents[2] / "functions" / "redact"
+ROOT = Path(__file__).parents[2]
+REDACT = ROOT / "functions" / "redact"
 TEXT = "Ann: ann@example.org, +49 30 1234567, card 4111 1111 1111 1111."
 
 pytestmark = pytest.mark.timeout(180)
@@ -108,6 +112,39 @@ async def test_a_generator_is_a_stream(client: httpx.AsyncClient, stack: Stack, 
         lines = [line async for line in answer.aiter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     assert [json.loads(line[6:])["output"] for line in lines[:-1]] == [0, 1, 4, 9]
+
+
+async def test_the_function_of_the_page_works(
+    client: httpx.AsyncClient, stack: Stack, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "write-a-function.md").read_text()
+    files = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert {name for name, _ in files} == {"handler.py", "function.yaml"}
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    stack.deploy(tmp_path)
+    route = {"origin": "Berlin", "target": "Kiel"}
+    answer = await client.post(PREDICTIONS, json={"model": "distance", "input": route})
+    assert answer.json()["output"] == {"kilometres": 386}
+    answer = await client.post(PREDICTIONS, json={"model": "distance", "input": route | {"target": "Rome"}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input.target")
+
+
+async def test_a_new_function_works_as_it_is(client: httpx.AsyncClient, stack: Stack, tmp_path: Path) -> None:
+    def new(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "headrace", "new", "function", name, "--into", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    made = new("org/counted")
+    assert made.returncode == 0, made.stderr
+    stack.deploy(tmp_path / "counted")
+    asked = {"model": "org/counted", "input": {"text": "one two three"}}
+    assert (await client.post(PREDICTIONS, json=asked)).json()["output"] == {"words": 3}
+
+    again = new("counted")
+    assert (again.returncode, "is there already" in again.stderr) == (1, True)
+    bad = new("no good")
+    assert (bad.returncode, "no good" in bad.stderr) == (1, True)
 
 
 async def test_what_the_code_does_wrong_has_a_fate(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import backlog, call, dead_letters, demo, deploy, roles, schemas, stack, topics
+from headrace.cli import backlog, call, dead_letters, demo, deploy, new, roles, schemas, stack, topics
 from headrace.contracts.errors import HeadraceError, SetupError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(new.app, name="new", rich_help_panel="Work with models")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Work with models")
 roles.register(app)
 
