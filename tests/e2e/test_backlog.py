@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -17,7 +20,7 @@ from headrace.settings import KafkaSettings
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
 SHORT = 20
-LONG_WORDS = 400
+LONG_WORDS = 620
 FUNCTION = """
 schema: headrace.function/v1
 name: slow
@@ -47,7 +50,7 @@ def row(stack, *arguments):
 
 
 def test_it_is_what_was_published_less_what_is_finished(slow):
-    """One request runs for twenty seconds; those behind it finish, and count as lag only."""
+    """One request runs for half a minute; those behind it finish, and count as lag only."""
     asyncio.run(publish(slow, [LONG_WORDS, *([5] * SHORT)]))
     told = []
 
@@ -88,3 +91,18 @@ def test_an_unknown_model_is_one_sentence(slow):
     done = slow.run("backlog", "nobody")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == ("headrace: There is no model 'nobody'; `headrace models` lists what is deployed\n")
+
+
+def test_watched_it_is_told_again_and_again_until_told_to_stop(slow):
+    command = [sys.executable, "-m", "headrace", "backlog", "slow", "--watch", "--json"]
+    watching = subprocess.Popen(
+        [*command, "--data-dir", str(slow.data_dir)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        told = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=30)
+    finally:
+        watching.kill()
+    assert [{row["model"] for row in rows} for rows in told] == [{"slow"}, {"slow"}]
+    assert (watching.returncode, said) == (0, b"")
