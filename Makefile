@@ -31,6 +31,7 @@ schemas: $(VENV)/.dev  ## Write schemas/ anew
 
 loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests
+	$(BIN)/python -m loadtests.batched
 	$(BIN)/python -m loadtests.redelivery
 
 chaos: $(VENV)/.dev  ## 20,000 requests while every role and the broker are killed, 110 times
