@@ -57,6 +57,19 @@ async def test_a_prediction_over_http(client: httpx.AsyncClient, redact: str) ->
     }
 
 
+async def test_the_form_of_the_answer_is_the_callers_choice(client: httpx.AsyncClient, redact: str) -> None:
+    asked = {"model": redact, "input": {"text": TEXT}}
+    answer = await client.post(PREDICTIONS, json=asked, headers={"accept": "text/plain"})
+    assert answer.text == "Ann: [email], [phone], card [card]."
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    answer = await client.post(PREDICTIONS, json=asked, headers={"accept": "text/html"})
+    assert (answer.status_code, "text/plain" in answer.text) == (406, True)
+    assert answer.headers["content-type"] == "application/json"
+    wrong = {"model": redact, "input": {}}
+    answer = await client.post(PREDICTIONS, json=wrong, headers={"accept": "text/plain"})
+    assert answer.json()["error"]["param"] == "input"
+
+
 @pytest.mark.parametrize(
     ("given", "param", "said"),
     [
@@ -83,7 +96,10 @@ async def test_paths_that_a_model_does_not_serve(client: httpx.AsyncClient, reda
     assert answer.status_code == 404
 
 
-async def test_a_bare_record_is_for_the_first_path_that_the_model_serves(stack: Stack, redact: str) -> None:
+@pytest.mark.parametrize("accept", [b"", b"text/plain"])
+async def test_a_bare_record_is_for_the_first_path_that_the_model_serves(
+    stack: Stack, redact: str, accept: bytes
+) -> None:
     topics = Topics()
     settings = KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers)
     async with PartitionReader(settings, {topics.results: None}, at="end") as results:
@@ -91,7 +107,9 @@ async def test_a_bare_record_is_for_the_first_path_that_the_model_serves(stack: 
         await producer.start()
         try:
             place = await producer.send_and_wait(
-                topics.requests(redact, Lane.DEFAULT), json.dumps({"input": {"text": TEXT}}).encode()
+                topics.requests(redact, Lane.DEFAULT),
+                json.dumps({"input": {"text": TEXT}}).encode(),
+                headers=[("ce_accept", accept)] if accept else [],
             )
         finally:
             await producer.stop()
@@ -101,7 +119,11 @@ async def test_a_bare_record_is_for_the_first_path_that_the_model_serves(stack: 
                 found = [each for each in await results.poll(1.0) if each.key == wanted]
                 if found:
                     break
-    assert json.loads(found[0].value or b"")["output"]["found"]["email"] == 1
+    value, kind = found[0].value or b"", found[0].headers["content-type"]
+    if accept:
+        assert (value, kind) == (b"Ann: [email], [phone], card [card].", b"text/plain; charset=utf-8")
+    else:
+        assert (json.loads(value)["output"]["found"]["email"], kind) == (1, b"application/json")
 
 
 async def test_a_generator_is_a_stream(client: httpx.AsyncClient, stack: Stack, tmp_path: Path) -> None:

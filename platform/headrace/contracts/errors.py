@@ -7,6 +7,7 @@ HeadraceError
 │   ├── UnknownModel            404
 │   ├── UnknownPath             404
 │   ├── MethodNotAllowed        405
+│   ├── NotAcceptable           406
 │   ├── BodyTooLarge            413
 │   └── WrongContentType        415
 ├── Overloaded                  429  admission refused it: nothing was enqueued
@@ -54,6 +55,7 @@ _ROWS: Final = (
     ErrorKind("model_not_found", "Unknown model", 404, "invalid_request_error", False),
     ErrorKind("path_not_found", "Unknown path", 404, "invalid_request_error", False),
     ErrorKind("method_not_allowed", "Method not allowed", 405, "invalid_request_error", False),
+    ErrorKind("not_acceptable", "No such form", 406, "invalid_request_error", False),
     ErrorKind("body_too_large", "Body too large", 413, "invalid_request_error", False),
     ErrorKind("wrong_content_type", "Wrong content type", 415, "invalid_request_error", False),
     ErrorKind("overloaded", "Too many requests", 429, "rate_limit_error", True),
@@ -124,6 +126,12 @@ class MethodNotAllowed(InvalidRequest):
     """The path exists, with another method."""
 
     code = "method_not_allowed"
+
+
+class NotAcceptable(InvalidRequest):
+    """The model does not answer in any form that the caller takes."""
+
+    code = "not_acceptable"
 
 
 class BodyTooLarge(InvalidRequest):

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from headrace.contracts.errors import InvalidRequest, SetupError
+from headrace.contracts.formats import PLAIN, Format
 from headrace.contracts.parameters import Checker, check_schema
 from headrace.contracts.requests import PREDICTIONS, TEXT_PATHS
 from headrace.contracts.topics import MAX_NAME_CHARS, slug
@@ -80,6 +81,7 @@ class Manifest(_Strict):
 
     serves: paths; a request that names none is for the first. By default what the engine is for.
     parameters, result: JSON Schemas of `input` and `output` of `/v1/predictions`.
+    formats: what callers may ask for by `Accept`; the first is for those who ask for nothing. Not of streams.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
@@ -93,6 +95,7 @@ class Manifest(_Strict):
     engine: EngineSpec
     parameters: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    formats: Annotated[tuple[Format, ...], Field(min_length=1)] = (PLAIN,)
     model: ModelSource | None = None
     limits: Limits = Limits()
     retry: Retry = Retry()

@@ -37,6 +37,7 @@ class ReplyHead(NamedTuple):
     run: str = ""
     model: str = ""
     correlation: tuple[h.Header, ...] = ()
+    content_type: bytes = h.JSON
 
     @property
     def is_final(self) -> bool:
@@ -46,10 +47,11 @@ class ReplyHead(NamedTuple):
 
 def write(head: ReplyHead) -> h.Headers:
     """Headers for `head`."""
-    causation, state, source, http_status, number, attempt, run, model, correlation = head
+    causation, state, source, http_status, number, attempt, run, model, correlation, content_type = head
     sequence = f"{number:0{_SEQUENCE_DIGITS}}"
     return [
         *_shared(source, model, run, state, http_status, attempt),
+        (h.CONTENT_TYPE, content_type),
         (h.ID, f"{causation}/{run}/{sequence}{'' if state is None else 'f'}".encode()),
         (h.CAUSATION_ID, causation.encode()),
         (h.SEQUENCE, sequence.encode()),
@@ -67,7 +69,6 @@ def _shared(
         (h.SPEC_VERSION, b"1.0"),
         (h.SOURCE, source.encode()),
         (h.TYPE, kind.encode()),
-        (h.CONTENT_TYPE, h.JSON),
         (h.HTTP_STATUS, str(http_status).encode()),
         (h.FINAL, b"false" if state is None else b"true"),
         (h.ATTEMPT, str(attempt).encode()),
@@ -99,6 +100,7 @@ def read(headers: dict[str, bytes]) -> ReplyHead:
             attempt=int(headers.get(h.ATTEMPT, b"1")),
             run=headers.get(h.RUN, b"").decode(),
             model=headers.get(h.MODEL, b"").decode(),
+            content_type=headers.get(h.CONTENT_TYPE, h.JSON),
         )
     except (KeyError, ValueError) as error:
         raise InvalidRequest(f"Not a reply record: {error!r}") from None

@@ -29,7 +29,7 @@ class ReplyAddress(NamedTuple):
 class RequestHead(NamedTuple):
     """All that a request says about itself in its headers. A tuple, because one is made for each request.
 
-    path: empty means the first that its model serves.
+    path: empty means the first that its model serves. accept: media types that the caller takes, as in HTTP.
     """
 
     id: str
@@ -42,6 +42,7 @@ class RequestHead(NamedTuple):
     tenant: str | None = None
     batch_id: str | None = None
     attempt: int = 1
+    accept: str | None = None
 
 
 def write(head: RequestHead) -> h.Headers:
@@ -65,6 +66,8 @@ def write(head: RequestHead) -> h.Headers:
         out.append((h.TENANT_ID, head.tenant.encode()))
     if head.batch_id is not None:
         out.append((h.BATCH_ID, head.batch_id.encode()))
+    if head.accept is not None:
+        out.append((h.ACCEPT, head.accept.encode()))
     if head.attempt != 1:
         out.append((h.ATTEMPT, str(head.attempt).encode()))
     out.extend(head.correlation)
@@ -77,7 +80,7 @@ def expiry(expires_at_s: float) -> h.Header:
 
 
 _RARE: Final = frozenset(
-    {h.ID, h.SOURCE, h.API_PATH, h.EXPIRY_TIME, h.TENANT_ID, h.BATCH_ID, h.ATTEMPT},
+    {h.ID, h.SOURCE, h.API_PATH, h.EXPIRY_TIME, h.TENANT_ID, h.BATCH_ID, h.ATTEMPT, h.ACCEPT},
 )
 """Many a direct publisher sends none of them."""
 
@@ -101,6 +104,7 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
         tenant=_text(headers, h.TENANT_ID),
         batch_id=_text(headers, h.BATCH_ID),
         attempt=_number(headers, h.ATTEMPT) or 1,
+        accept=_text(headers, h.ACCEPT),
     )
 
 

@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
     state: State
     value: bytes
     http_status: int = 200
+    content_type: bytes = h.JSON
 
 
 def failure(error: HeadraceError, state: State = State.FAILED) -> Outcome:
@@ -111,7 +112,9 @@ def final(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int 
 
 def _head(rules: ReplyRules, target: ReplyTarget, sequence: int, outcome: Outcome | None = None) -> ReplyHead:
     head = target.head
-    state, http_status = (None, 200) if outcome is None else (outcome.state, outcome.http_status)
+    state, http_status, content_type = None, 200, h.JSON
+    if outcome is not None:
+        state, _, http_status, content_type = outcome
     return ReplyHead(
         head.id,
         state,
@@ -122,6 +125,7 @@ def _head(rules: ReplyRules, target: ReplyTarget, sequence: int, outcome: Outcom
         target.run,
         rules.model,
         head.correlation,
+        content_type,
     )
 
 

@@ -31,6 +31,7 @@ class Named(NamedTuple):
     id: bytes
     expires_at_s: float
     tenant: bytes | None
+    accept: bytes | None = None
 
 
 class Channel:
@@ -58,6 +59,8 @@ class Channel:
         headers = [(h.ID, named.id), expiry, (h.SIGNATURE, signature), *self._headers]
         if named.tenant is not None:
             headers.append((h.TENANT_ID, named.tenant))
+        if named.accept is not None:
+            headers.append((h.ACCEPT, named.accept))
         return Outgoing(self._topic, value, None, headers, partition)
 
 

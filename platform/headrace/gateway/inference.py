@@ -45,8 +45,9 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
-            value = await _read_body(_headers(scope), receive, self._limit_bytes)
-            checked = self._submitter.check(self._path, value, self._tenant(scope))
+            headers = _headers(scope)
+            value = await _read_body(headers, receive, self._limit_bytes)
+            checked = self._submitter.check(self._path, value, self._tenant(scope), headers.get(b"accept"))
             waiting = await self._submitter.submit(checked)
         except HeadraceError as error:
             await refuse(send, error)
@@ -127,7 +128,8 @@ class EventStream:
 
 async def _respond(send: Send, answer: Answer, request_id: bytes) -> None:
     headers = retry_headers(answer.http_status, queued=answer.queued)
-    await respond(send, answer.http_status, answer.value, request_id, headers)
+    kind = b"content-type", answer.content_type
+    await respond(send, answer.http_status, answer.value, request_id, headers, kind)
 
 
 async def _disconnected(receive: Receive) -> None:

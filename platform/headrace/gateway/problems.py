@@ -24,15 +24,20 @@ _PATHS_IN_ERROR: Final = ("/v1/models", *PATHS)
 
 
 async def respond(
-    send: Send, status: int, body: bytes, request_id: bytes, headers: Sequence[Header] = ()
+    send: Send,
+    status: int,
+    body: bytes,
+    request_id: bytes,
+    headers: Sequence[Header] = (),
+    content_type: Header = JSON,
 ) -> None:
-    """Send a whole JSON response."""
+    """Send a whole response."""
     await send(
         {
             "type": "http.response.start",
             "status": status,
             "headers": [
-                JSON,
+                content_type,
                 (b"content-length", b"%d" % len(body)),
                 (b"x-request-id", request_id),
                 *headers,

@@ -13,6 +13,7 @@ from headrace.contracts import headers as h
 from headrace.contracts.bodies import Body
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, InvalidRequest, Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
+from headrace.contracts.formats import choose
 from headrace.contracts.identity import sign_cancel
 from headrace.contracts.ids import RequestId
 from headrace.contracts.topics import Lane
@@ -33,13 +34,14 @@ _LAST_CANCELS_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A request that may be queued."""
+    """A request that may be queued. `accept`: the form of the answer, if the model has a choice."""
 
     model: ModelDeployed
     path: str
     body: Body
     value: bytes
     tenant: bytes | None = None
+    accept: bytes | None = None
 
 
 class Submitter:
@@ -60,8 +62,10 @@ class Submitter:
         limits = limits_of(settings)
         self._tenants = Tenants(limits, self._loop.time) if limits.is_any else None
 
-    def check(self, path: str, value: bytes, tenant: bytes | None = None) -> Checked:
-        """Check a body.
+    def check(
+        self, path: str, value: bytes, tenant: bytes | None = None, accept: bytes | None = None
+    ) -> Checked:
+        """Check a body, and `accept`, the caller's header of that name.
 
         Raises:
             InvalidRequest: the body, the model or the path is wrong.
@@ -75,7 +79,7 @@ class Submitter:
         admission.check_size(model, len(value))
         admission.check_body(model, body)
         admission.check_load(len(self.replies), self._settings.max_waiting)
-        return Checked(model, path, body, value, tenant)
+        return Checked(model, path, body, value, tenant, _form(model, body, accept))
 
     async def submit(self, checked: Checked) -> Waiting:
         """Publish; returns who waits for the answer. Whoever gets it calls `release` in the end.
@@ -97,7 +101,7 @@ class Submitter:
             waiting: Waiting = WaitingStream(request_id, until_s, self._loop, usage=usage)
         else:
             waiting = Waiting(request_id, until_s, self._loop)
-        named = Named(waiting.key, now_s + wait_s, checked.tenant)
+        named = Named(waiting.key, now_s + wait_s, checked.tenant, checked.accept)
         record = channel.record(named, checked.value, partition)
         if self._tenants is not None:
             self._tenants.admit(checked.tenant)
@@ -165,6 +169,14 @@ class Submitter:
             await (await self._publisher.send(record))
         except HeadraceError as error:
             _log.warning("cancel of %s not sent: %s", request_id, error)
+
+
+def _form(model: ModelDeployed, body: Body, accept: bytes | None) -> bytes | None:
+    """The media type that the worker is to give; None when there is no choice."""
+    offered = model.manifest.formats
+    if len(offered) == 1 or body.stream:
+        return None
+    return choose(None if accept is None else accept.decode("latin-1"), offered).type.encode()
 
 
 class _Entropy:

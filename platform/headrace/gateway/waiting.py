@@ -25,6 +25,7 @@ class Answer:
     http_status: int
     value: bytes
     queued: bool = True
+    content_type: bytes = h.JSON
 
     @property
     def is_error(self) -> bool:
@@ -53,7 +54,9 @@ class Waiting:
     def take(self, record: Record) -> None:
         """A reply record with our id."""
         if replies.final_state(record.headers) is not None:
-            self.end(Answer(int(record.headers.get(h.HTTP_STATUS, b"200")), record.value or b""))
+            headers = record.headers
+            status = int(headers.get(h.HTTP_STATUS, b"200"))
+            self.end(Answer(status, record.value or b"", content_type=headers.get(h.CONTENT_TYPE, h.JSON)))
 
     def needs_value(self, record: Record) -> bool:
         """Whether a reply record's value is of use to the caller, so that it is worth fetching."""

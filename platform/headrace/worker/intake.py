@@ -2,9 +2,10 @@
 
 from typing import Final, NamedTuple
 
-from headrace.contracts import bodies, requests
+from headrace.contracts import bodies, formats, requests
 from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
 from headrace.contracts.events import ModelDeployed
+from headrace.contracts.formats import PLAIN, Format
 from headrace.contracts.requests import RequestHead
 from headrace.core import admission
 from headrace.core.deadlines import expires_at_s
@@ -16,13 +17,14 @@ ANYBODY: Final = Trust(None)
 
 
 class Job(NamedTuple):
-    """A request that may run. `expires_at_s`: when it must be over, at the latest."""
+    """A request that may run. `expires_at_s`: when it must be over, at the latest. `form`: of its answer."""
 
     record: Record
     head: RequestHead
     call: Call
     expires_at_s: float
     trusted: bool = True
+    form: Format = PLAIN
 
 
 class Refusal(NamedTuple):
@@ -65,4 +67,5 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     body = bodies.parse(path, value)
     admission.check_body(deployed, body)
     call = Call(head.id, deployed.name, path, value, body, int(record.timestamp_ms / 1000))
-    return Job(record, head, call, end_s, trusted)
+    form = PLAIN if body.stream else formats.choose(head.accept, deployed.manifest.formats)
+    return Job(record, head, call, end_s, trusted, form)

@@ -27,6 +27,7 @@ from headrace.core.blame import GUILTY
 from headrace.core.cancels import Cancels
 from headrace.core.identity import Trust, may_cancel
 from headrace.core.ports import Engine, Place, Record, WorkSource
+from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
 from headrace.worker.execution import execute
 from headrace.worker.fates import Fates
@@ -231,7 +232,11 @@ class Loop:
         if parts.cancels.has(job.head.id, trusted=job.trusted):
             return _CANCELLED
         try:
-            return await execute(parts.engine, job.call, reply.chunk)
+            outcome = await execute(parts.engine, job.call, reply.chunk)
+            if job.form.is_plain:
+                return outcome
+            value = render(outcome.value, job.form)
+            return outcome._replace(value=value, content_type=job.form.content_type)
         except asyncio.CancelledError:
             if running.verdict is None:
                 raise

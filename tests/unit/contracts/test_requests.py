@@ -24,6 +24,7 @@ _heads = st.builds(
     tenant=st.none() | _text,
     batch_id=st.none() | _text,
     attempt=st.integers(1, 999_999_999),
+    accept=st.none() | _text,
 )
 
 

@@ -36,6 +36,7 @@ REQUEST_HEADERS: Final = (
         "Which HTTP path the body is for. Default: the first that the model serves.",
         {"enum": list(requests.PATHS)},
     ),
+    HeaderRow((h.ACCEPT,), "Forms of the answer that the caller takes, as HTTP's `Accept`.", _TEXT),
     HeaderRow(
         h.REPLY_TOPIC_NAMES,
         "Topic for the answer; it must match HEADRACE_WORKER_REPLY_TOPICS. Default: `results`.",
