@@ -16,6 +16,7 @@ from headrace.sdk import Loading
 _ENGINES: Final = {
     "echo": ("headrace.engines.echo", None),
     "llamacpp": ("headrace.engines.llamacpp", "llamacpp"),
+    "vllm": ("headrace.engines.vllm", "vllm"),
 }
 
 ArgsT = TypeVar("ArgsT", bound=BaseModel)

@@ -11,7 +11,7 @@ import orjson
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.openai import ChatBody
 from headrace.core.ports import Call
-from headrace.engines.single import check_single
+from headrace.engines.single import check_schema_sizes, check_single, check_text_only, stop_strings
 
 _DROPPED: Final = frozenset(
     {
@@ -35,8 +35,6 @@ _DROPPED: Final = frozenset(
     }
 )
 _REFUSED: Final = ("grammar", "json_schema")
-_BYTES_MAX: Final = {"response_format": 16_384, "tools": 65_536}
-"""A schema becomes a grammar. That takes longer than in proportion, stops all slots and cannot be aborted."""
 _SEED_BITS: Final = 0x7FFF_FFFF
 
 
@@ -57,7 +55,7 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
         # A deeply nested grammar overflows the stack of llama.cpp's parser and takes the worker with it.
         if body.get(name) is not None:
             raise InvalidRequest(f"'{name}' is not taken: use 'response_format'", param=name)
-    _check_schemas(body)
+    check_schema_sizes(body)
     for name in _DROPPED:
         body.pop(name, None)
     limit = asked.token_limit or max_tokens or context_tokens
@@ -68,12 +66,12 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
         "return_progress": True,
         "cache_prompt": True,
         "max_tokens": min(limit, context_tokens),
-        "stop": _stops(body.get("stop")),
+        "stop": stop_strings(body.get("stop")),
     }
     if asked.seed is not None:
         body["seed"] = asked.seed & _SEED_BITS
     if isinstance(asked, ChatBody):
-        _check_text_only(asked)
+        check_text_only(asked)
         if asked.logprobs:
             # 0 would mean none at all; the reader cuts what is too many.
             body["top_logprobs"] = asked.top_logprobs or 1
@@ -84,26 +82,3 @@ def prepare(call: Call, context_tokens: int, max_tokens: int | None) -> bytes:
         if asked.logprobs is not None:
             body["logprobs"] = asked.logprobs or 1
     return orjson.dumps(body)
-
-
-def _check_schemas(body: dict[str, Any]) -> None:
-    for name, bytes_max in _BYTES_MAX.items():
-        if body.get(name) is not None and len(orjson.dumps(body[name])) > bytes_max:
-            raise InvalidRequest(f"'{name}' is over {bytes_max} bytes", param=name)
-
-
-def _check_text_only(body: ChatBody) -> None:
-    for number, message in enumerate(body.messages):
-        parts = message.content if isinstance(message.content, list) else ()
-        for part in parts:
-            if part.get("type") != "text":
-                raise InvalidRequest(
-                    f"This model reads text only; a part of message {number} is {part.get('type')!r}",
-                    param=f"messages.{number}.content",
-                )
-
-
-def _stops(stop: Any) -> list[str]:
-    # An empty stop string would end every answer before it begins.
-    texts = [stop] if isinstance(stop, str) else stop or ()
-    return [text for text in texts if text]
