@@ -18,7 +18,7 @@ test: $(VENV)/.dev check  ## Every test, on real parts
 
 # vLLM and torch warn of each other's plans, so warnings are no errors here.
 test-vllm: $(VLLM)/.made  ## The vllm engine, on a CPU: 6 GB of packages, five minutes
-	$(VLLM)/bin/python -m pytest -W default tests/vllm $(PYTEST_ARGS)
+	$(VLLM)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/vllm)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
 	$(BIN)/ruff format --check .

@@ -3,7 +3,6 @@
 `python -m tests.vllm.demo_model` makes it, once, and prints its folder.
 """
 
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -34,13 +33,10 @@ def make() -> None:
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    folder().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder().parent) as partial:
-        model.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(package, gguf_file=GGUF).save_pretrained(partial)
-        ready = Path(partial).rename(folder())
-        ready.chmod(0o755)
-        Path(partial).mkdir()  # for the end of `with`
+    partial = folder().with_suffix(".partial")
+    model.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(package, gguf_file=GGUF).save_pretrained(partial)
+    partial.rename(folder())
 
 
 if __name__ == "__main__":

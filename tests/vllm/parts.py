@@ -39,7 +39,11 @@ def model() -> Path:
 
 def create(path: Path, **args: Any) -> Any:
     """An engine; its class can be imported only where vLLM is installed."""
-    document = {"name": "chat", "engine": {"kind": "vllm", "args": ARGS | args}, "model": {"source": "file:x"}}
+    document = {
+        "name": "chat",
+        "engine": {"kind": "vllm", "args": ARGS | args},
+        "model": {"source": "file:x"},
+    }
     return catalog.create(parse(document, where="test"), path)
 
 

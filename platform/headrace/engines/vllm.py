@@ -91,6 +91,8 @@ class VllmEngine:
         finally:
             watching.cancel()
         self._guard.look()
+        # The first question makes its client listen, in this loop: else it would not hear that the core died.
+        await self._llm.is_paused()
         self._serving = serving(self._llm, self._args, self._model.name)
 
     async def stop(self) -> None:
