@@ -1,8 +1,8 @@
 """`python -m loadtests.vllm_overhead FOLDER`: tokens a second through engine vllm, and from vLLM directly.
 
 One AsyncLLM serves both arms, in turns; each turn is `REQUESTS` completions of `TOKENS` tokens, `CONCURRENCY`
-at once. What the engine adds is the check of the body, vLLM's own serving classes, and JSON. Runs where vLLM is
-installed (`make test-vllm`), on a folder of a model; SmolLM2 is in the cache after those tests.
+at once. What the engine adds is the check of the body, vLLM's own serving classes, and JSON. Runs where vLLM
+is installed (`make test-vllm`), on a folder of a model; SmolLM2 is in the cache after those tests.
 """
 
 import argparse

@@ -8,11 +8,11 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from typing import Final as Constant
 
 import orjson
@@ -21,7 +21,6 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from headrace.contracts.errors import EngineDied, SetupError
 from headrace.contracts.manifest import Manifest
@@ -31,14 +30,17 @@ from headrace.engines import vllm_body
 from headrace.engines.catalog import arguments
 from headrace.engines.vllm_answers import Answer
 from headrace.engines.vllm_args import VllmArgs
-from headrace.engines.vllm_errors import ErrorInfo, explain, explain_field
+from headrace.engines.vllm_errors import Asked, ErrorInfo, explain, explain_field
 from headrace.engines.vllm_guard import Guard
 from headrace.engines.vllm_serving import Serving, serving
 
 _DATA: Constant = "data: "
 _DONE: Constant = "[DONE]"
 _GIB: Constant = 2**30
-_ASK_AGAIN_S: Constant = 1.0
+_LOOK_AGAIN_S: Constant = 0.5
+_GONE: Constant = "vLLM's engine core ended; its log says why"
+
+T = TypeVar("T")
 
 _ENVIRONMENT: Constant = {
     # It takes these from the environment only. Fork would copy this process' threads, held locks and all.
@@ -91,8 +93,11 @@ class VllmEngine:
         finally:
             watching.cancel()
         self._guard.look()
-        # The first question makes its client listen, in this loop: else it would not hear that the core died.
-        await self._llm.is_paused()
+        # Asked now, because vLLM would ask with the first request, and wait for ever if the core died then.
+        if "generate" not in await self._ask(self._llm.get_supported_tasks()):
+            raise SetupError(
+                f"Function '{self._model.name}': {self._model.path} is no model that writes text"
+            )
         self._serving = serving(self._llm, self._args, self._model.name)
 
     async def stop(self) -> None:
@@ -107,6 +112,8 @@ class VllmEngine:
         # Ours may come twice, after a rebalance; vLLM's must not.
         request_id = uuid.uuid4().hex
         body = vllm_body.prepare(call, request_id, self._model.max_tokens)
+        if self._args.tool_call_parser is None:
+            vllm_body.check_no_tools(body)
         answer = Answer(call)
         is_done = False
         try:
@@ -163,26 +170,36 @@ class VllmEngine:
 
     def _explained(self, call: Call, error: Any) -> Exception:
         if self._llm.errored:
-            return EngineDied("vLLM's engine core ended; its log says why")
+            return EngineDied(_GONE)
         info = ErrorInfo(error.message, error.code, error.param)
-        field = "messages" if call.path == CHAT else "prompt"
-        return explain(info, self._llm.model_config.max_model_len, field)
+        fields = orjson.loads(call.value)
+        return explain(info, Asked(self._llm.model_config.max_model_len, fields))
 
     async def _abort(self, call: Call, request_id: str) -> None:
         """End a request inside the engine core; returns when it has been ended there."""
         # As the serving classes name it.
         name = f"chatcmpl-{request_id}" if call.path == CHAT else f"cmpl-{request_id}-0"
-        with suppress(EngineDeadError):
+        try:
             await self._llm.abort(name)
-            await self._reached()
+            # It takes messages in order: when this is answered, the request has ended.
+            await self._ask(self._llm.is_paused())
+        except (Exception, asyncio.CancelledError):  # what a dying engine core's closed sockets make of it
+            if not self._llm.errored:
+                raise
 
-    async def _reached(self) -> None:
-        """Wait until the engine core has done what it was told before: it takes messages in order."""
-        question = asyncio.ensure_future(self._llm.is_paused())
-        # One that dies meanwhile never answers.
-        while not question.done() and not self._llm.errored:
-            await asyncio.wait([question], timeout=_ASK_AGAIN_S)
-        question.cancel()
+    async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+        """The engine core's answer. One that dies meanwhile never answers, and vLLM would wait for ever.
+
+        Raises:
+            EngineDied: it is gone.
+        """
+        asked = asyncio.create_task(question)
+        while not asked.done() and not self._llm.errored:
+            await asyncio.wait([asked], timeout=_LOOK_AGAIN_S)
+        if not asked.done():
+            asked.cancel()
+            raise EngineDied(_GONE)
+        return asked.result()
 
     def _load(self) -> AsyncLLM:
         """In a thread."""

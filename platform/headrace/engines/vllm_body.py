@@ -4,6 +4,7 @@ vLLM takes much more from a body than the model's settings: where its KV cache c
 the priority of a request. So what goes in is a list of what may, not of what may not.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -81,6 +82,9 @@ def prepare(call: Call, request_id: str, max_tokens: int | None) -> dict[str, An
     for name in _REFUSED:
         if given.get(name) is not None:
             raise InvalidRequest(f"This model does not take '{name}': leave it out", param=name)
+    kwargs = given.get("chat_template_kwargs")
+    if isinstance(kwargs, dict) and "chat_template" in kwargs:
+        raise InvalidRequest("This model has a chat template of its own", param="chat_template_kwargs")
     check_schema_sizes(given)
     is_chat = isinstance(asked, ChatBody)
     taken = _TAKEN_OF_CHATS if is_chat else _TAKEN_OF_COMPLETIONS
@@ -98,3 +102,16 @@ def prepare(call: Call, request_id: str, max_tokens: int | None) -> dict[str, An
     else:
         body["prompt"] = asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]
     return body
+
+
+def check_no_tools(body: Mapping[str, Any]) -> None:
+    """Refuse tools for a model whose tool calls nobody can read.
+
+    Raises:
+        InvalidRequest: the body has tools, and does not forbid to call them.
+    """
+    if body.get("tools") and body.get("tool_choice") != "none":
+        raise InvalidRequest(
+            "This model is not set up to call tools ('tool_call_parser' in its manifest): leave 'tools' out",
+            param="tools",
+        )

@@ -12,7 +12,7 @@ from headrace.contracts.requests import CHAT, COMPLETIONS
 from headrace.core.ports import Call
 from headrace.engines.vllm_answers import Answer
 from headrace.engines.vllm_body import prepare
-from headrace.engines.vllm_errors import ErrorInfo, explain, explain_field
+from headrace.engines.vllm_errors import Asked, ErrorInfo, explain, explain_field
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "prompt_tokens_details": None}
@@ -153,6 +153,7 @@ def test_the_chosen_token_is_no_extra_among_the_best() -> None:
             ContextLengthExceeded, "has 9999 characters", "messages",
         ),
         (ErrorInfo("B (parameter=top_k, value=-7)", 400, "top_k"), InvalidRequest, "request: B", "top_k"),
+        (ErrorInfo("top_k must be 0", 400), InvalidRequest, "top_k must be 0", "top_k"),
         (ErrorInfo("Not here", 501), InvalidRequest, "Not here", None),
         (ErrorInfo("Fault", 500), EngineFailed, "Fault", None),
         (ErrorInfo("Busy", 503), EngineFailed, "Busy", None),
@@ -161,7 +162,7 @@ def test_the_chosen_token_is_no_extra_among_the_best() -> None:
 def test_errors_are_told_apart(
     error: ErrorInfo, kind: type[HeadraceError], words: str, param: str | None
 ) -> None:
-    ours = explain(error, 512, "messages")
+    ours = explain(error, Asked(512, {"messages", "top_k"}))
     assert type(ours) is kind
     assert ours.message.endswith(words) or words in ours.message
     assert "parameter=" not in ours.message
