@@ -43,6 +43,8 @@ def explain(error: ErrorInfo, asked: Asked) -> HeadraceError:
     message = error.message[: details.start()] if details else error.message
     if error.param in {"input_text", "input_tokens"}:
         size = details["value"] if details else "too many"
+        if "at least" in message:
+            size = f"at least {size}"
         has = f"{size} tokens" if error.param == "input_tokens" else f"{size} characters, too many tokens"
         return ContextLengthExceeded(
             f"The prompt has {has} and the model's context holds {asked.context_tokens}: shorten it",
