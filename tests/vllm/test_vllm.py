@@ -73,7 +73,8 @@ class TestTheSameAsVllm:
                 engine, completion(PROMPTS[number], max_tokens=TOKENS, logprobs=0, stream=stream)
             )
             tokens: list[str] = answer.choice["logprobs"]["tokens"]
-            assert answer.text == "".join(tokens)
+            # The end of a sequence is a token, and no text.
+            assert answer.text == "".join(token for token in tokens if token != "<|im_end|>")
             return tokens
 
         numbers = range(len(PROMPTS))
@@ -134,9 +135,10 @@ class TestSchemas:
         assert refusal.value.param == "response_format"
         assert (await ask(engine, chat("Hello", max_tokens=2))).text
 
-    async def test_a_deep_schema_does_not_end_the_engine(self, engine: Any) -> None:
+    @pytest.mark.parametrize("depth", [100, 150])
+    async def test_a_deep_schema_does_not_end_the_engine(self, engine: Any, depth: int) -> None:
         schema: dict[str, Any] = {"type": "string"}
-        for _ in range(150):
+        for _ in range(depth):
             schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
         form = {"type": "json_schema", "json_schema": {"name": "deep", "schema": schema}}
         with suppress(InvalidRequest):

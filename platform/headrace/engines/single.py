@@ -34,7 +34,13 @@ def check_single(body: Body) -> TextBody:
 def check_schema_sizes(body: Mapping[str, Any]) -> None:
     """Refuse schemas that would take too long to become a grammar."""
     for name, bytes_max in _BYTES_MAX.items():
-        if body.get(name) is not None and len(orjson.dumps(body[name])) > bytes_max:
+        if body.get(name) is None:
+            continue
+        try:
+            size_bytes = len(orjson.dumps(body[name]))
+        except TypeError:  # it writes 254 levels, and reads a thousand
+            raise InvalidRequest(f"'{name}' is nested too deeply", param=name) from None
+        if size_bytes > bytes_max:
             raise InvalidRequest(f"'{name}' is over {bytes_max} bytes", param=name)
 
 

@@ -111,7 +111,7 @@ class VllmEngine:
         """Serve one call."""
         # Ours may come twice, after a rebalance; vLLM's must not.
         request_id = uuid.uuid4().hex
-        body = vllm_body.prepare(call, request_id, self._model.max_tokens)
+        body = vllm_body.prepare(call, request_id, self._context_tokens, self._model.max_tokens)
         if self._args.tool_call_parser is None:
             vllm_body.check_no_tools(body)
         answer = Answer(call)
@@ -131,6 +131,11 @@ class VllmEngine:
         finally:
             if not is_done:
                 await asyncio.shield(self._abort(call, request_id))
+
+    @property
+    def _context_tokens(self) -> int:
+        tokens: int = self._llm.model_config.max_model_len
+        return tokens
 
     async def _create(self, call: Call, body: dict[str, Any]) -> Any:
         """vLLM's response or its stream.
@@ -173,7 +178,7 @@ class VllmEngine:
             return EngineDied(_GONE)
         info = ErrorInfo(error.message, error.code, error.param)
         fields = orjson.loads(call.value)
-        return explain(info, Asked(self._llm.model_config.max_model_len, fields))
+        return explain(info, Asked(self._context_tokens, fields))
 
     async def _abort(self, call: Call, request_id: str) -> None:
         """End a request inside the engine core; returns when it has been ended there."""

@@ -66,12 +66,13 @@ _REFUSED: Final = (
 _SEED_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF
 
 
-def prepare(call: Call, request_id: str, max_tokens: int | None) -> dict[str, Any]:
+def prepare(call: Call, request_id: str, context_tokens: int, max_tokens: int | None) -> dict[str, Any]:
     """The body for vLLM.
 
     Args:
         call: the request.
         request_id: vLLM's name for it, by which it can be aborted.
+        context_tokens: prompt and answer together.
         max_tokens: the limit of a request that names none; None is until the context is full.
 
     Raises:
@@ -89,8 +90,9 @@ def prepare(call: Call, request_id: str, max_tokens: int | None) -> dict[str, An
     is_chat = isinstance(asked, ChatBody)
     taken = _TAKEN_OF_CHATS if is_chat else _TAKEN_OF_COMPLETIONS
     body = {name: value for name, value in given.items() if name in taken and value is not None}
-    # vLLM's own default for a completion would be 16 tokens.
-    body["max_completion_tokens" if is_chat else "max_tokens"] = asked.token_limit or max_tokens
+    # vLLM's own default for a completion would be 16 tokens, and it refuses more than the context holds.
+    limit = min(asked.token_limit or max_tokens or context_tokens, context_tokens)
+    body["max_completion_tokens" if is_chat else "max_tokens"] = limit
     body |= {"request_id": request_id, "stop": stop_strings(asked.stop), "stream": bool(asked.stream)}
     if asked.stream:
         # Always, because the whole answer has it.

@@ -5,6 +5,7 @@ engine cannot do.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Answer:
 
 def call(path: str = CHAT, **body: Any) -> Call:
     """A call, as a worker makes it."""
-    value = orjson.dumps(body)
+    value = json.dumps(body).encode()  # deeper than orjson writes
     parsed = bodies.parse(path, value)
     return Call(id="req_abc", model=MODEL, path=path, value=value, body=parsed, created_s=CREATED_S)
 

@@ -27,18 +27,19 @@ def _call(path: str = CHAT, **body: Any) -> Call:
 @pytest.mark.parametrize(
     ("path", "asked", "limit", "name", "given"),
     [
-        (CHAT, {}, None, "max_completion_tokens", None),
+        (CHAT, {}, None, "max_completion_tokens", 512),
+        (CHAT, {"max_tokens": 2**40}, 100, "max_completion_tokens", 512),
         (CHAT, {}, 100, "max_completion_tokens", 100),
         (CHAT, {"max_tokens": 5}, 100, "max_completion_tokens", 5),
         (CHAT, {"max_tokens": 5, "max_completion_tokens": 6}, 100, "max_completion_tokens", 6),
-        (COMPLETIONS, {}, None, "max_tokens", None),
+        (COMPLETIONS, {}, None, "max_tokens", 512),
         (COMPLETIONS, {"max_tokens": 5}, 100, "max_tokens", 5),
     ],
 )
 def test_the_limit_of_tokens(
-    path: str, asked: dict[str, int], limit: int | None, name: str, given: int | None
+    path: str, asked: dict[str, int], limit: int | None, name: str, given: int
 ) -> None:
-    body = prepare(_call(path, **asked), "id", limit)
+    body = prepare(_call(path, **asked), "id", 512, limit)
     assert {key: value for key, value in body.items() if key.startswith("max_")} == {name: given}
 
 
@@ -50,7 +51,7 @@ def test_only_what_shapes_the_answer_goes_in() -> None:
         "request_id": "x",
         "new": 1,
     }
-    body = prepare(_call(top_k=3, min_p=0.1, model="m", top_p=None, **foreign), "id", None)
+    body = prepare(_call(top_k=3, min_p=0.1, model="m", top_p=None, **foreign), "id", 512, None)
     assert set(body) == {
         "messages", "top_k", "min_p", "max_completion_tokens", "request_id", "stop", "stream"
     }  # fmt: skip
@@ -58,20 +59,20 @@ def test_only_what_shapes_the_answer_goes_in() -> None:
 
 
 def test_a_stream_always_counts_its_tokens() -> None:
-    assert prepare(_call(stream=True), "id", None)["stream_options"] == {"include_usage": True}
-    assert "stream_options" not in prepare(_call(stream_options={"include_usage": True}), "id", None)
+    assert prepare(_call(stream=True), "id", 512, None)["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in prepare(_call(stream_options={"include_usage": True}), "id", 512, None)
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63])
 def test_any_seed_will_do(seed: int) -> None:
-    assert 0 <= prepare(_call(seed=seed), "id", None)["seed"] < 2**63
+    assert 0 <= prepare(_call(seed=seed), "id", 512, None)["seed"] < 2**63
 
 
 @pytest.mark.parametrize(
     ("stop", "given"), [(None, []), ("", []), ("a", ["a"]), (["a", "", "b"], ["a", "b"])]
 )
 def test_an_empty_stop_string_is_none(stop: Any, given: list[str]) -> None:
-    assert prepare(_call(stop=stop), "id", None)["stop"] == given
+    assert prepare(_call(stop=stop), "id", 512, None)["stop"] == given
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_an_empty_stop_string_is_none(stop: Any, given: list[str]) -> None:
 )
 def test_what_is_refused(body: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        prepare(_call(**body), "id", None)
+        prepare(_call(**body), "id", 512, None)
     assert refusal.value.param == param
 
 
