@@ -72,7 +72,7 @@ class HttpArm:
         links = [_Link(self.url, head) for _ in range(min(load.concurrency, len(asked)))]
         await asyncio.gather(*(link.open() for link in links))
         try:
-            return await _all(asked, [link.ask for link in links], load.limit_s)
+            return await all_at_once(asked, [link.ask for link in links], load.limit_s)
         finally:
             for link in links:
                 link.close()
@@ -122,13 +122,13 @@ class KafkaArm:
     async def run(self, asked: Sequence[Question], load: Load) -> Run:
         """Ask all questions, so many in flight at once."""
         before = self.client.repeated
-        run = await _all(asked, [self.client.ask] * min(load.concurrency, len(asked)), load.limit_s)
+        run = await all_at_once(asked, [self.client.ask] * min(load.concurrency, len(asked)), load.limit_s)
         await asyncio.sleep(_SETTLE_S)
         run.repeated = self.client.repeated - before
         return run
 
 
-async def _all(asked: Iterable[Question], lanes: Sequence[Ask], limit_s: float) -> Run:
+async def all_at_once(asked: Iterable[Question], lanes: Sequence[Ask], limit_s: float) -> Run:
     """Each lane takes the next question when it has its answer."""
     queue = iter(asked)
     answers: list[Answer] = []

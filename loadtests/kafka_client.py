@@ -27,6 +27,7 @@ CONSUMER: Final = {
 """As Headrace's own consumers are set."""
 
 _CORRELATION: Final = "correlation_id"
+_IS_CHUNK: Final = ("ce_final", b"false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class KafkaClient:
         self._listener: asyncio.Task[None] | None = None
         self._waiting: dict[bytes, asyncio.Future[tuple[bytes, float]]] = {}
         self._answered: set[bytes] = set()
+        self._begun: dict[bytes, float] = {}
         self.repeated = 0
         """Replies to questions that had been answered before."""
 
@@ -117,7 +119,8 @@ class KafkaClient:
             body, done_s = await reply
         finally:
             self._waiting.pop(id_, None)
-        return Answer(question, body, latency_s=done_s - sent_s, first_s=done_s - sent_s)
+        first_s = self._begun.pop(id_, done_s)
+        return Answer(question, body, latency_s=done_s - sent_s, first_s=first_s - sent_s)
 
     async def _listen(self) -> None:
         while True:
@@ -131,6 +134,9 @@ class KafkaClient:
         id_ = next((value for name, value in record.headers if name == _CORRELATION), b"")
         if id_ in self._answered:
             self.repeated += 1
+            return
+        if _IS_CHUNK in record.headers:
+            self._begun.setdefault(id_, now_s)
             return
         reply = self._waiting.get(id_)
         if reply is not None and not reply.done():

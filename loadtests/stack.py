@@ -30,20 +30,20 @@ class StackError(Exception):
 
 
 @asynccontextmanager
-async def embedded(function: Path = ROOT / "functions" / "echo") -> AsyncIterator[Target]:
-    """`headrace up` with a function called `echo` on free ports; stopped, its folder removed, at the end."""
+async def embedded(function: Path = ROOT / "functions" / "echo", name: str = "echo") -> AsyncIterator[Target]:
+    """`headrace up` with a function of that name on free ports; stopped, its folder removed, at the end."""
     with tempfile.TemporaryDirectory(prefix="headrace-load-") as folder:
         ready = Path(folder) / "ready.json"
         ports = ["--http-port", "0", "--kafka-port", "0", "--s3-port", "0"]
         options = ["--functions", str(function), "--ready-file", str(ready), *ports]
         child = await Child.start("-m", "headrace", "up", "--data-dir", f"{folder}/data", *options)
         try:
-            yield await _wait(child, ready)
+            yield await _wait(child, ready, name)
         finally:
             await child.stop()
 
 
-async def _wait(child: Child, ready: Path) -> Target:
+async def _wait(child: Child, ready: Path, name: str) -> Target:
     try:
         async with asyncio.timeout(_READY_S):
             while not ready.exists():  # noqa: ASYNC240  # a look, nothing else runs yet
@@ -55,4 +55,4 @@ async def _wait(child: Child, ready: Path) -> Target:
     state = orjson.loads(ready.read_bytes())  # noqa: ASYNC240
     pids: dict[str, int] = state["pids"]
     workers = workers_below(pids["scaler"]) if "scaler" in pids else {}
-    return Target(state["http_url"], state["kafka_bootstrap_servers"], "echo", pids | workers)
+    return Target(state["http_url"], state["kafka_bootstrap_servers"], name, pids | workers)

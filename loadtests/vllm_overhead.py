@@ -29,12 +29,29 @@ CONCURRENCY: Final = 16
 REQUESTS: Final = 32
 TOKENS: Final = 64
 TURNS: Final = 5
+ENGINE: Final = {
+    "kind": "vllm",
+    "args": {
+        "max_num_seqs": CONCURRENCY,
+        "context_tokens": 512,
+        "dtype": "float32",
+        "enforce_eager": True,
+        "kv_cache_gib": 0.5,
+        "prefix_caching": False,
+    },
+}
 Arm = Callable[[int], Awaitable[int]]
 """Runs one request; returns how many tokens it gave."""
 
 
-def _prompt(number: int) -> str:
+def prompt(number: int) -> str:
+    """What is asked; no two alike."""
     return f"Story number {number}. Once upon a time there was"
+
+
+def request(number: int, tokens: int) -> dict[str, Any]:
+    """The body that asks for it."""
+    return {"prompt": prompt(number), "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
 
 
 def direct(llm: Any, *, stream: bool) -> Arm:
@@ -43,7 +60,7 @@ def direct(llm: Any, *, stream: bool) -> Arm:
 
     async def run(number: int) -> int:
         params = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True, output_kind=kind)
-        answers: AsyncIterator[Any] = llm.generate(_prompt(number), params, f"direct-{time.monotonic_ns()}")
+        answers: AsyncIterator[Any] = llm.generate(prompt(number), params, f"direct-{time.monotonic_ns()}")
         return sum([len(answer.outputs[0].token_ids) async for answer in answers])
 
     return run
@@ -53,7 +70,7 @@ def through(engine: Any, *, stream: bool) -> Arm:
     """The engine's port, as a worker calls it."""
 
     async def run(number: int) -> int:
-        body = {"prompt": _prompt(number), "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+        body = request(number, TOKENS)
         value = orjson.dumps(body | {"stream": stream})
         call = Call(f"req_{number}", "chat", COMPLETIONS, value, bodies.parse(COMPLETIONS, value), 0)
         tokens = 0
@@ -81,12 +98,15 @@ async def turn(arm: Arm) -> float:
     return sum(tokens) / (time.monotonic() - begun_s)
 
 
+def create(folder: Path) -> Any:
+    """The engine, not started."""
+    manifest = parse({"name": "chat", "engine": ENGINE, "model": {"source": "file:."}}, where="here")
+    return catalog.create(manifest, folder)
+
+
 async def measure(folder: Path) -> None:
     """All turns of all arms; prints the medians."""
-    args = {"max_num_seqs": CONCURRENCY, "context_tokens": 512, "dtype": "float32", "enforce_eager": True}
-    spec = {"kind": "vllm", "args": args | {"kv_cache_gib": 0.5, "prefix_caching": False}}
-    manifest = parse({"name": "chat", "engine": spec, "model": {"source": "file:."}}, where="here")
-    engine: Any = catalog.create(manifest, folder)
+    engine = create(folder)
     await engine.start()
     arms: dict[str, Arm] = {}
     for stream in (False, True):
