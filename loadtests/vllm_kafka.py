@@ -1,8 +1,8 @@
 """`python -m loadtests.vllm_kafka FOLDER`: vLLM behind a real Kafka, beside an AsyncLLM in this process.
 
 Two copies of the model, in turns: one in a worker of an embedded stack, asked by a Kafka client; one here,
-asked by `generate`. First tokens a second with `CONCURRENCY` at once, then the time to the first token, one at
-a time. While one computes the other is idle. Answers are greedy, so both must say the same.
+asked by `generate`. First tokens a second with `CONCURRENCY` at once, then the time to the first token of one
+request after another. While one computes the other is idle. Answers are greedy, so both must say the same.
 """
 
 import argparse

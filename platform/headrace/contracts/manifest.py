@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -51,6 +52,9 @@ class ModelSource(_Strict):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
+AdapterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+
+
 class Limits(_Strict):
     """What one request may ask for. `max_concurrency` None means what the engine can hold."""
 
@@ -80,6 +84,7 @@ class Manifest(_Strict):
     """A function: a model, the engine that runs it, and its limits.
 
     serves: paths; a request that names none is for the first. By default what the engine is for.
+    adapters: LoRA weights by name, each a folder as peft writes it; model `NAME:ADAPTER` has one.
     parameters, result: JSON Schemas of `input` and `output` of `/v1/predictions`.
     formats: what callers may ask for by `Accept`; the first is for those who ask for nothing. Not of streams.
     """
@@ -97,6 +102,7 @@ class Manifest(_Strict):
     result: dict[str, Any] | None = None
     formats: Annotated[tuple[Format, ...], Field(min_length=1)] = (PLAIN,)
     model: ModelSource | None = None
+    adapters: dict[AdapterName, ModelSource] = Field(default_factory=dict)
     limits: Limits = Limits()
     retry: Retry = Retry()
     scaling: Scaling = Scaling()
@@ -109,6 +115,14 @@ class Manifest(_Strict):
         engine = document.get("engine")
         kind = engine.get("kind") if isinstance(engine, dict) else None
         return {**document, "serves": (PREDICTIONS,)} if kind == "python" else document
+
+    @field_validator("adapters")
+    @classmethod
+    def _are_for_vllm(cls, adapters: dict[str, ModelSource], info: ValidationInfo) -> dict[str, ModelSource]:
+        engine = info.data.get("engine")
+        if adapters and engine is not None and engine.kind != "vllm":
+            raise ValueError(f"engine {engine.kind} takes no adapters, only vllm does")
+        return adapters
 
     @field_validator("parameters", "result")
     @classmethod

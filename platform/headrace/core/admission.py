@@ -4,7 +4,7 @@ Direct publishers pass no gateway, so the worker cannot rely on its answer.
 """
 
 from headrace.contracts.bodies import Body
-from headrace.contracts.errors import BodyTooLarge, InvalidRequest, Overloaded, UnknownPath
+from headrace.contracts.errors import BodyTooLarge, InvalidRequest, Overloaded, UnknownModel, UnknownPath
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.predictions import PredictionBody
 from headrace.contracts.topics import Lane
@@ -39,6 +39,24 @@ def check_body(deployed: ModelDeployed, body: Body) -> None:
             f"'max_tokens' is {body.token_limit}; model '{deployed.name}' generates up to {limit}",
             param="max_tokens",
         )
+
+
+def adapter(deployed: ModelDeployed, model: str | None) -> str | None:
+    """The adapter that a body's `model` names, as `NAME:ADAPTER`.
+
+    Another name is no error here: a direct publisher has chosen the model by its topic.
+
+    Raises:
+        UnknownModel: the model has no such adapter.
+    """
+    name, colon, found = (model or "").partition(":")
+    if not colon or name != deployed.name:
+        return None
+    known = deployed.manifest.adapters
+    if found not in known:
+        choice = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        raise UnknownModel(f"Model '{name}' has no adapter '{found[:64]}'; {choice}", param="model")
+    return found
 
 
 def check_load(waiting: int, limit: int) -> None:

@@ -13,6 +13,7 @@ class Call(NamedTuple):
     value: the exact JSON body, for engines that take it as it is.
     body: the same, checked.
     model: the public name to answer with.
+    adapter: the one of the model's adapters to use.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Call(NamedTuple):
     value: bytes
     body: Body
     created_s: int
+    adapter: str | None = None
 
 
 class Partial(NamedTuple):

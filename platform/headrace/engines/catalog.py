@@ -1,5 +1,6 @@
 """Chooses an engine by the manifest, importing only the one that is chosen."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,10 +23,16 @@ _ENGINES: Final = {
 ArgsT = TypeVar("ArgsT", bound=BaseModel)
 
 
-def create(manifest: Manifest, model_path: Path | None, folder: Path | None = None) -> Engine:
+def create(
+    manifest: Manifest,
+    model_path: Path | None,
+    folder: Path | None = None,
+    adapters: Mapping[str, Path] | None = None,
+) -> Engine:
     """Make the engine of a manifest, with the hooks of its handler round it; `start` then loads the model.
 
     folder: the function's own; None when it has no files but its manifest.
+    adapters: a folder for each of the manifest's.
 
     Raises:
         SetupError: the engine is not installed or not in this release, its arguments are wrong, or the
@@ -37,7 +44,7 @@ def create(manifest: Manifest, model_path: Path | None, folder: Path | None = No
         module: Any = import_module("headrace.engines.python")
         engine: Engine = module.create(manifest, handler, loading)
         return engine
-    engine = _plain(manifest, model_path)
+    engine = _plain(manifest, model_path, adapters or {})
     if handler is None or not handler.has_hooks:
         return engine
     module = import_module("headrace.engines.hooked")
@@ -45,7 +52,7 @@ def create(manifest: Manifest, model_path: Path | None, folder: Path | None = No
     return hooked
 
 
-def _plain(manifest: Manifest, model_path: Path | None) -> Engine:
+def _plain(manifest: Manifest, model_path: Path | None, adapters: Mapping[str, Path]) -> Engine:
     kind = manifest.engine.kind
     if kind not in _ENGINES:
         known = ", ".join(sorted([*_ENGINES, "python"]))
@@ -57,7 +64,9 @@ def _plain(manifest: Manifest, model_path: Path | None) -> Engine:
         raise SetupError(
             f"Engine '{kind}' needs {error.name}: install it with pip install 'headrace[{extra}]'"
         ) from None
-    engine: Engine = module.create(manifest, model_path)
+    # Only engines that the manifest lets have adapters know the word.
+    given = {"adapters": adapters} if adapters else {}
+    engine: Engine = module.create(manifest, model_path, **given)
     return engine
 
 

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from typing import Final as Constant
@@ -31,6 +31,7 @@ from headrace.engines.catalog import arguments
 from headrace.engines.vllm_answers import Answer
 from headrace.engines.vllm_args import VllmArgs
 from headrace.engines.vllm_errors import Asked, ErrorInfo, explain, explain_field
+from headrace.engines.vllm_files import check_folder, lora_args
 from headrace.engines.vllm_guard import Guard
 from headrace.engines.vllm_serving import Serving, serving
 
@@ -57,6 +58,8 @@ class _Model:
     path: Path
     max_tokens: int | None
     """For a request that names no limit of its own; None is until the context is full."""
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """By the names that callers use, `MODEL:ADAPTER`."""
 
 
 class VllmEngine:
@@ -85,11 +88,12 @@ class VllmEngine:
         Raises:
             SetupError: vLLM cannot load it.
         """
-        _check_folder(self._model)
+        check_folder(self._model.name, self._model.path)
+        lora = lora_args(self._model.name, self._model.adapters, self._args.max_adapters)
         self._guard = Guard()
         watching = asyncio.create_task(self._guard.watch())
         try:
-            self._llm = await asyncio.to_thread(self._load)
+            self._llm = await asyncio.to_thread(self._load, lora)
         finally:
             watching.cancel()
         self._guard.look()
@@ -98,7 +102,8 @@ class VllmEngine:
             raise SetupError(
                 f"Function '{self._model.name}': {self._model.path} is no model that writes text"
             )
-        self._serving = serving(self._llm, self._args, self._model.name)
+        self._serving = serving(self._llm, self._args, self._model.name, self._model.adapters)
+        await self._load_adapters(self._serving)
 
     async def stop(self) -> None:
         """End the engine core."""
@@ -206,14 +211,22 @@ class VllmEngine:
             raise EngineDied(_GONE)
         return asked.result()
 
-    def _load(self) -> AsyncLLM:
+    async def _load_adapters(self, serving: Serving) -> None:
+        try:
+            await self._ask(serving.models.init_static_loras())
+        except ValueError as error:
+            raise SetupError(
+                f"Function '{self._model.name}': vLLM cannot load an adapter: {error}"
+            ) from error
+
+    def _load(self, lora: dict[str, Any]) -> AsyncLLM:
         """In a thread."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)  # noqa: TID251  # theirs, not ours
         # The engine core will read it; this process did when it imported vllm.
         logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # noqa: TID251
         try:
-            return AsyncLLM.from_engine_args(_engine_args(self._args, self._model))
+            return AsyncLLM.from_engine_args(_engine_args(self._args, self._model, lora))
         except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
             reason = str(error).strip().splitlines()
             raise SetupError(
@@ -222,19 +235,22 @@ class VllmEngine:
             ) from error
 
 
-def create(manifest: Manifest, model_path: Path | None) -> VllmEngine:
-    """The engine for a manifest.
+def create(
+    manifest: Manifest, model_path: Path | None, adapters: Mapping[str, Path] | None = None
+) -> VllmEngine:
+    """The engine for a manifest, and the folders of its adapters.
 
     Raises:
         SetupError: the manifest names no model, or its arguments are wrong.
     """
     if model_path is None:
         raise SetupError(f"Function '{manifest.name}': engine vllm needs 'model: {{source: …}}'")
-    model = _Model(manifest.name, model_path, manifest.limits.max_tokens)
+    named = {f"{manifest.name}:{name}": path for name, path in (adapters or {}).items()}
+    model = _Model(manifest.name, model_path, manifest.limits.max_tokens, named)
     return VllmEngine(arguments(manifest, VllmArgs), model)
 
 
-def _engine_args(args: VllmArgs, model: _Model) -> AsyncEngineArgs:
+def _engine_args(args: VllmArgs, model: _Model, lora: Mapping[str, Any]) -> AsyncEngineArgs:
     return AsyncEngineArgs(
         model=str(model.path),
         served_model_name=model.name,
@@ -255,15 +271,5 @@ def _engine_args(args: VllmArgs, model: _Model) -> AsyncEngineArgs:
         use_tqdm_on_load=False,
         enable_log_requests=False,
         disable_log_stats=True,
+        **lora,
     )
-
-
-def _check_folder(model: _Model) -> None:
-    if not model.path.is_dir():
-        raise SetupError(
-            f"Function '{model.name}': {model.path} is not a folder; engine vllm needs one with config.json, "
-            "the tokenizer and *.safetensors (GGUF files are for engine llamacpp)"
-        )
-    for pattern in ("config.json", "*.safetensors"):
-        if not any(model.path.glob(pattern)):
-            raise SetupError(f"Function '{model.name}': {model.path} has no {pattern}, which vllm needs")

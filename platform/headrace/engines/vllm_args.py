@@ -18,6 +18,7 @@ class VllmArgs(BaseModel):
     gpu_memory_fraction: of a GPU's memory, for everything.
     kv_cache_gib: memory for the KV cache; on a GPU None takes what is left, on a CPU say it.
     tensor_parallel: GPUs that share each layer.
+    max_adapters: LoRA adapters computed with at once, in one batch; the others wait in memory.
     prefix_caching: keep what was computed of a prompt for the next that begins alike.
     tool_call_parser: vLLM's name for how the model writes tool calls (`hermes`, `llama3_json`, …); without it
         requests with tools are refused.
@@ -37,6 +38,7 @@ class VllmArgs(BaseModel):
     gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
     kv_cache_gib: float | None = Field(default=None, gt=0)
     tensor_parallel: int = Field(default=1, ge=1)
+    max_adapters: int = Field(default=4, ge=1)
     prefix_caching: bool = True
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None

@@ -93,6 +93,8 @@ def prepare(call: Call, request_id: str, context_tokens: int, max_tokens: int | 
     # vLLM's own default for a completion would be 16 tokens, and it refuses more than the context holds.
     limit = min(asked.token_limit or max_tokens or context_tokens, context_tokens)
     body["max_completion_tokens" if is_chat else "max_tokens"] = limit
+    if call.adapter is not None:
+        body["model"] = call.model
     body |= {"request_id": request_id, "stop": stop_strings(asked.stop), "stream": bool(asked.stream)}
     if asked.stream:
         # Always, because the whole answer has it.

@@ -3,14 +3,16 @@
 They apply the chat template, the tool and reasoning parsers and the grammars, so that bodies are vLLM's own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
-from vllm.entrypoints.openai.models.protocol import BaseModelPath
+from vllm.entrypoints.openai.models.protocol import BaseModelPath, LoRAModulePath
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -25,6 +27,7 @@ class Serving:
 
     chat: OpenAIServingChat
     completion: OpenAIServingCompletion
+    models: OpenAIServingModels
 
     async def create(self, path: str, body: dict[str, Any]) -> Any:
         """vLLM's response, its stream of server-sent events, or its `ErrorResponse`; it may raise, too."""
@@ -33,9 +36,10 @@ class Serving:
         return await self.completion.create_completion(CompletionRequest.model_validate(body))
 
 
-def serving(llm: AsyncLLM, args: VllmArgs, model: str) -> Serving:
-    """The serving classes on an engine. `model`: a name for vLLM's messages."""
-    models = OpenAIServingModels(llm, [BaseModelPath(name=model, model_path=model)])
+def serving(llm: AsyncLLM, args: VllmArgs, model: str, adapters: Mapping[str, Path]) -> Serving:
+    """The serving classes on an engine. `model`: its name; a body that names one of `adapters` gets it."""
+    loras = [LoRAModulePath(name=name, path=str(folder)) for name, folder in adapters.items()]
+    models = OpenAIServingModels(llm, [BaseModelPath(name=model, model_path=model)], lora_modules=loras)
     parsers: dict[str, Any] = {
         "enable_auto_tools": args.tool_call_parser is not None,
         "tool_parser": args.tool_call_parser,
@@ -47,4 +51,4 @@ def serving(llm: AsyncLLM, args: VllmArgs, model: str) -> Serving:
         llm, models, "assistant", online_renderer=renderer, request_logger=None, **template, **parsers
     )
     completion = OpenAIServingCompletion(llm, models, online_renderer=renderer, request_logger=None)
-    return Serving(chat, completion)
+    return Serving(chat, completion, models)

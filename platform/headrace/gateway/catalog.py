@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace import __version__
-from headrace.gateway.directory import Directory, listing
+from headrace.gateway.directory import Directory, listings
 from headrace.gateway.problems import new_request_id
 
 
@@ -19,14 +19,16 @@ def routes(directory: Directory, is_ready: Callable[[], bool]) -> list[Route]:
 
     async def models(request: Request) -> Response:
         del request
-        data = [listing(model) for model in directory.models()]
+        data = [shown for model in directory.models() for shown in listings(model)]
         ends = (data[0]["id"], data[-1]["id"]) if data else (None, None)
         # Without has_more openai-python asks for pages for ever.
         page = {"object": "list", "data": data, "first_id": ends[0], "last_id": ends[1], "has_more": False}
         return _json(page)
 
     async def model(request: Request) -> Response:
-        return _json(listing(directory.model(request.path_params["name"])))
+        name = request.path_params["name"]
+        found = directory.model(name)
+        return _json(next(shown for shown in listings(found) if shown["id"] == name))
 
     async def live(request: Request) -> Response:
         del request

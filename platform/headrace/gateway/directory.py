@@ -2,12 +2,13 @@
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from headrace.contracts.errors import HeadraceError, UnknownModel
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.topics import MAX_NAME_CHARS, REPLY_PARTITIONS, Topics
+from headrace.core import admission
 from headrace.core.ports import Record
 from headrace.gateway.heartbeat import FRESH_S
 
@@ -38,15 +39,16 @@ class Directory:
                 _log.warning("record at %s ignored: %s", record.place, error)
 
     def model(self, name: str) -> ModelDeployed:
-        """The deployment behind a name.
+        """The deployment behind a name, which may end with `:` and one of the model's adapters.
 
         Raises:
             UnknownModel: there is none; the message says what there is.
         """
-        found = self._models.get(name)
+        found = self._models.get(name) or self._models.get(name.partition(":")[0])
         if found is None:
             shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
             raise UnknownModel(f"There is no model '{shown}'. {self._choice()}", param="model")
+        admission.adapter(found, name)
         return found
 
     def models(self) -> list[ModelDeployed]:
@@ -59,11 +61,13 @@ class Directory:
         `warm`: a worker is ready. `failed`: none is, and the last one that tried could not start.
         `cold`: none is; a request wakes it.
         """
-        version = self.model(name).version
+        model = self.model(name)
         mine = [
             worker
             for worker in self._workers.values()
-            if worker.model == name and worker.version == version and now_s - worker.sent_at_s < FRESH_S
+            if worker.model == model.name
+            and worker.version == model.version
+            and now_s - worker.sent_at_s < FRESH_S
         ]
         if any(worker.state is WorkerState.READY for worker in mine):
             return "warm", None
@@ -105,10 +109,10 @@ class Directory:
         return f"Deployed are: {', '.join(names[:_NAMES_IN_ERROR])}{more}"
 
 
-def listing(model: ModelDeployed) -> dict[str, Any]:
-    """A model as `/v1/models` shows it."""
+def _listing(model: ModelDeployed, name: str | None = None) -> dict[str, Any]:
+    """A model as `/v1/models` shows it, or its adapter of that name, as `MODEL:ADAPTER`."""
     return {
-        "id": model.name,
+        "id": name or model.name,
         "object": "model",
         "created": int(model.deployed_at_s),
         "owned_by": "headrace",
@@ -117,3 +121,10 @@ def listing(model: ModelDeployed) -> dict[str, Any]:
         "serves": model.manifest.serves,
         "slug": model.slug,
     }
+
+
+def listings(model: ModelDeployed) -> Iterator[dict[str, Any]]:
+    """A model and its adapters, each a model to those who call it."""
+    yield _listing(model)
+    for adapter in sorted(model.manifest.adapters):
+        yield _listing(model, f"{model.name}:{adapter}") | {"parent": model.name}

@@ -214,7 +214,9 @@ async def _engine(settings: Settings, deployed: ModelDeployed) -> AsyncIterator[
     folder = await FunctionCache(settings).fetch(deployed.version, deployed.package_url)
     model = deployed.manifest.model
     path = None if model is None else await resolve(model, folder, settings)
-    engine = catalog.create(deployed.manifest, path, folder)
+    sources = deployed.manifest.adapters
+    adapters = {name: await resolve(source, folder, settings) for name, source in sources.items()}
+    engine = catalog.create(deployed.manifest, path, folder, adapters)
     await engine.start()
     _log.info("engine %s warm after %.2f s", deployed.manifest.engine.kind, time.monotonic() - started_s)
     try:

@@ -31,6 +31,18 @@ def test_our_own_functions(path: Path) -> None:
     manifest.parse(yaml.safe_load(path.read_text()), where=str(path))
 
 
+def test_adapters_are_of_vllm() -> None:
+    adapters = {"sql-2": {"source": "file:sql"}}
+    found = manifest.parse(_SMALL | {"engine": {"kind": "vllm"}, "adapters": adapters}, where="f")
+    assert found.adapters["sql-2"].source == "file:sql"
+    with pytest.raises(SetupError, match=r"adapters: .*only vllm"):
+        manifest.parse(_SMALL | {"adapters": adapters}, where="f")
+    with pytest.raises(SetupError, match="adapters"):
+        manifest.parse(
+            _SMALL | {"engine": {"kind": "vllm"}, "adapters": {"a:b": adapters["sql-2"]}}, where="f"
+        )
+
+
 @pytest.mark.parametrize("source", ["file:model.gguf", "s3://b/k", "hf:org/name@main/f.gguf", "package:m/r"])
 def test_sources(source: str) -> None:
     found = manifest.parse({**_SMALL, "model": {"source": source}}, where="f")

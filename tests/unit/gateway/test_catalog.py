@@ -36,6 +36,23 @@ async def test_models_are_listed_as_one_page():
     assert page["data"][0]["created"] == 1_790_000_000
 
 
+async def test_adapters_are_models_to_their_callers():
+    adapters = {name: {"source": f"file:{name}"} for name in ("sql", "law")}
+    chat = deployed("org/chat", engine={"kind": "vllm"}, adapters=adapters)
+    gateway = Gateway(chat)
+    page = (await gateway.client.get("/v1/models")).json()
+    assert [model["id"] for model in page["data"]] == ["org/chat", "org/chat:law", "org/chat:sql"]
+    one = (await gateway.client.get("/v1/models/org/chat:sql")).json()
+    assert (one["id"], one["parent"]) == ("org/chat:sql", "org/chat")
+    gateway.directory.update([heartbeat(WorkerState.READY, "org/chat")])
+    assert (await gateway.client.get("/v2/models/org/chat:sql/ready")).headers["x-model-state"] == "warm"
+    missing = await gateway.client.get("/v1/models/org/chat:cooking")
+    assert missing.status_code == 404
+    assert "it has law, sql" in missing.json()["error"]["message"]
+    none = await Gateway(deployed()).client.get("/v1/models/echo:sql")
+    assert (none.status_code, "it has none" in none.text) == (404, True)
+
+
 async def test_an_empty_list_is_a_page_too():
     page = (await Gateway().client.get("/v1/models")).json()
     assert (page["data"], page["first_id"], page["last_id"]) == ([], None, None)

@@ -5,6 +5,7 @@ import time
 import pytest
 from tests.unit.worker.conftest import body, record
 
+from headrace.contracts.manifest import Manifest
 from headrace.contracts.requests import COMPLETIONS, RequestHead
 from headrace.core.identity import Trust
 from headrace.worker.intake import Job, Refusal, read
@@ -69,3 +70,26 @@ def test_a_stranger_cannot_use_a_gateways_id(deployed):
     own = read(record(head=claimed._replace(id="mine")), deployed, time.time(), trust)
     assert isinstance(own, Job)
     assert (own.head.tenant, own.trusted) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "adapter"),
+    [
+        ("echo:sql", "echo:sql", "sql"),
+        ("echo", "echo", None),
+        ("gpt-9:sql", "echo", None),  # the topic says which model it is
+        (None, "echo", None),
+    ],
+)
+def test_the_models_suffix_chooses_an_adapter(deployed, asked, model, adapter):
+    fields = {"name": "echo", "engine": {"kind": "vllm"}, "adapters": {"sql": {"source": "file:sql"}}}
+    deployed = deployed.model_copy(update={"manifest": Manifest.model_validate(fields)})
+    named = {} if asked is None else {"model": asked}
+    call = read(record(body(**named)), deployed, time.time()).call
+    assert (call.model, call.adapter) == (model, adapter)
+
+
+def test_an_unknown_adapter_is_refused(deployed):
+    refusal = read(record(body(model="echo:sql")), deployed, time.time())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.error.code, refusal.dead_letter) == ("model_not_found", False)
