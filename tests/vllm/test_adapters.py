@@ -18,8 +18,8 @@ from headrace.engines import catalog
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
-RANK, ALPHA = 4, 16
-TOKENS = 8
+RANK, ALPHA, SIZE = 4, 16, 0.1
+TOKENS = 12
 NAMES: Final = ("loud", "quiet")
 PROMPT = "The capital of France is"
 
@@ -37,8 +37,8 @@ def write_adapter(folder: Path, seed: int) -> None:
     for layer in range(shape["num_hidden_layers"]):
         for part, size in sizes.items():
             name = f"base_model.model.model.layers.{layer}.self_attn.{part}"
-            weights[f"{name}.lora_A.weight"] = torch.randn(RANK, hidden, generator=random) * 0.05
-            weights[f"{name}.lora_B.weight"] = torch.randn(size, RANK, generator=random) * 0.05
+            weights[f"{name}.lora_A.weight"] = torch.randn(RANK, hidden, generator=random) * SIZE
+            weights[f"{name}.lora_B.weight"] = torch.randn(size, RANK, generator=random) * SIZE
     folder.mkdir()
     save_file(weights, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": sorted(sizes)}
@@ -79,7 +79,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def create(adapters: dict[str, Path]) -> Any:
     document = {
         "name": "chat",
-        "engine": {"kind": "vllm", "args": ARGS | {"max_adapters": 1}},
+        "engine": {"kind": "vllm", "args": ARGS},
         "model": {"source": "file:x"},
         "adapters": {name: {"source": f"file:{path}"} for name, path in adapters.items()},
     }
@@ -104,13 +104,18 @@ def question(adapter: str | None, **asked: Any) -> Call:
 async def test_each_answers_as_merged_weights_do(
     engine: Any, adapters: dict[str, Path], *, stream: bool
 ) -> None:
-    names = [None, *NAMES]
-    # More at once than have room in one batch.
+    # In one batch, those without an adapter before, between and after those with one.
+    names = [None, *NAMES, None]
     answers = await asyncio.gather(*(ask(engine, question(name, stream=stream)) for name in names))
     want = [await asyncio.to_thread(merged_answer, name and adapters[name]) for name in names]
     assert [answer.text for answer in answers] == want
-    assert len(set(want)) == len(names), "the adapters change nothing"
-    assert [answer.whole["model"] for answer in answers] == ["org/name", "chat:loud", "chat:quiet"]
+    assert len(set(want)) == 1 + len(NAMES), "the adapters change nothing"
+    assert [answer.whole["model"] for answer in answers] == [
+        "org/name",
+        "chat:loud",
+        "chat:quiet",
+        "org/name",
+    ]
 
 
 async def test_what_is_no_adapter_is_told(adapters: dict[str, Path], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from headrace.contracts.errors import EngineDied, SetupError
@@ -89,7 +90,11 @@ class VllmEngine:
             SetupError: vLLM cannot load it.
         """
         check_folder(self._model.name, self._model.path)
-        lora = lora_args(self._model.name, self._model.adapters, self._args.max_adapters)
+        lora = lora_args(
+            self._model.name,
+            self._model.adapters,
+            None if current_platform.is_cpu() else self._args.max_adapters,
+        )
         self._guard = Guard()
         watching = asyncio.create_task(self._guard.watch())
         try:

@@ -18,7 +18,7 @@ class VllmArgs(BaseModel):
     gpu_memory_fraction: of a GPU's memory, for everything.
     kv_cache_gib: memory for the KV cache; on a GPU None takes what is left, on a CPU say it.
     tensor_parallel: GPUs that share each layer.
-    max_adapters: LoRA adapters computed with at once, in one batch; the others wait in memory.
+    max_adapters: LoRA adapters in one batch, on a GPU; others wait in memory. On a CPU there is room for all.
     prefix_caching: keep what was computed of a prompt for the next that begins alike.
     tool_call_parser: vLLM's name for how the model writes tool calls (`hermes`, `llama3_json`, …); without it
         requests with tools are refused.

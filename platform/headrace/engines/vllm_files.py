@@ -28,8 +28,12 @@ def check_folder(name: str, folder: Path) -> None:
             raise SetupError(f"Function '{name}': {folder} has no {pattern}, which vllm needs")
 
 
-def lora_args(name: str, adapters: Mapping[str, Path], at_once: int) -> dict[str, Any]:
-    """vLLM's arguments for the adapters; none when there are none. `at_once`: how many are in memory.
+def lora_args(name: str, adapters: Mapping[str, Path], at_once: int | None) -> dict[str, Any]:
+    """vLLM's arguments for the adapters; none when there are none.
+
+    at_once: how many may be in one batch; None on a CPU. There vLLM's kernels take "no adapter", -1, for the
+    last place: a request without one would get the weights of whichever adapter was there. So one place more
+    than there are adapters stays empty.
 
     Raises:
         SetupError: a folder is no adapter of safetensors, or its rank is too high.
@@ -39,8 +43,8 @@ def lora_args(name: str, adapters: Mapping[str, Path], at_once: int) -> dict[str
     rank = max(_rank(name, folder) for folder in adapters.values())
     return {
         "enable_lora": True,
-        "max_loras": min(at_once, len(adapters)),
-        "max_cpu_loras": len(adapters),
+        "max_loras": len(adapters) + 1 if at_once is None else min(at_once, len(adapters)),
+        "max_cpu_loras": len(adapters) + 1,
         "max_lora_rank": next(each for each in _RANKS if each >= rank),
     }
 

@@ -21,11 +21,16 @@ def test_room_is_made_for_the_highest_rank(tmp_path: Path) -> None:
     assert lora_args("chat", adapters, 2) == {
         "enable_lora": True,
         "max_loras": 2,
-        "max_cpu_loras": 3,
+        "max_cpu_loras": 4,
         "max_lora_rank": 16,
     }
     assert lora_args("chat", {"one": adapters["a4"]}, 2)["max_loras"] == 1
     assert lora_args("chat", {}, 2) == {}
+
+
+def test_on_a_cpu_the_last_place_stays_empty(tmp_path: Path) -> None:
+    adapters = {name: _adapter(tmp_path / name, 8) for name in ("a", "b")}
+    assert lora_args("chat", adapters, None)["max_loras"] == 3
 
 
 @pytest.mark.parametrize("rank", [0, 513, "8", None])
