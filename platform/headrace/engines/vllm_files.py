@@ -32,8 +32,8 @@ def lora_args(name: str, adapters: Mapping[str, Path], at_once: int | None) -> d
     """vLLM's arguments for the adapters; none when there are none.
 
     at_once: how many may be in one batch; None on a CPU. There vLLM's kernels take "no adapter", -1, for the
-    last place: a request without one would get the weights of whichever adapter was there. So one place more
-    than there are adapters stays empty.
+    last place, and a request without one would get the weights that lie there (vLLM's pull request 48421).
+    So there is one place more than there are adapters, and the last stays empty.
 
     Raises:
         SetupError: a folder is no adapter of safetensors, or its rank is too high.
