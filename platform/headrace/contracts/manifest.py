@@ -3,16 +3,19 @@
 Unknown keys are errors: a misspelt limit must not be silently ignored.
 """
 
+import re
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -32,10 +35,31 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EngineSpec(_Strict):
-    """Which engine runs the model, and its own arguments (checked by the engine)."""
+ENGINES: Final = ("echo", "llamacpp", "vllm", "onnx", "torch", "python")
+_FOREIGN: Final = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
 
-    kind: Literal["echo", "llamacpp", "vllm", "onnx", "torch", "python"]
+
+def _is_an_engine(kind: str) -> str:
+    if kind not in ENGINES and not re.fullmatch(_FOREIGN, kind):
+        known = ", ".join(ENGINES)
+        raise ValueError(f"{kind!r} is no engine: use {known}, or MODULE:FUNCTION of an installed package")
+    return kind
+
+
+EngineKind = Annotated[
+    str,
+    AfterValidator(_is_an_engine),
+    WithJsonSchema({"anyOf": [{"enum": list(ENGINES)}, {"type": "string", "pattern": _FOREIGN}]}),
+]
+
+
+class EngineSpec(_Strict):
+    """Which engine runs the model, and its own arguments (checked by the engine).
+
+    kind: one of Headrace's own, or `MODULE:FUNCTION` that makes one; docs/how-to/add-an-engine.md.
+    """
+
+    kind: EngineKind
     args: dict[str, Any] = Field(default_factory=dict)
 
 

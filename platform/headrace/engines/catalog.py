@@ -54,6 +54,9 @@ def create(
 
 def _plain(manifest: Manifest, model_path: Path | None, adapters: Mapping[str, Path]) -> Engine:
     kind = manifest.engine.kind
+    if ":" in kind:
+        foreign: Engine = _foreign(kind)(manifest, model_path)
+        return foreign
     if kind not in _ENGINES:
         known = ", ".join(sorted([*_ENGINES, "python"]))
         raise SetupError(f"Engine '{kind}' is not in this release; these are: {known}")
@@ -68,6 +71,21 @@ def _plain(manifest: Manifest, model_path: Path | None, adapters: Mapping[str, P
     given = {"adapters": adapters} if adapters else {}
     engine: Engine = module.create(manifest, model_path, **given)
     return engine
+
+
+def _foreign(kind: str) -> Any:
+    """The function behind `MODULE:FUNCTION`."""
+    module_name, _, function = kind.partition(":")
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise SetupError(
+            f"Engine '{kind}': {error}; install the package that has it where workers run"
+        ) from error
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise SetupError(f"Engine '{kind}': module {module_name} has no function '{function}'")
+    return made
 
 
 def arguments(manifest: Manifest, kind: type[ArgsT]) -> ArgsT:
