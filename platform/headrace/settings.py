@@ -16,7 +16,7 @@ from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import Topics
 
 _PREFIX: Final = "HEADRACE_"
-_GROUPS: Final = ("kafka", "s3", "database", "gateway", "worker", "scaler", "dispatcher")
+_GROUPS: Final = ("kafka", "s3", "database", "gateway", "worker", "scaler", "dispatcher", "telemetry")
 
 
 class _Group(BaseModel):
@@ -135,6 +135,28 @@ class DispatcherSettings(_Group):
     result_retention_s: float = Field(default=86_400.0, gt=0)
 
 
+class TelemetrySettings(_Group):
+    """Traces and metrics; off unless one of the two addresses is set.
+
+    otlp_endpoint: of a collector, OTLP over HTTP: http://HOST:4318. OpenTelemetry's own variables for headers
+        and certificates (OTEL_EXPORTER_OTLP_HEADERS, …) hold as well.
+    prometheus_port: the first of 32; each process serves /metrics on the first that is free. 0: on any.
+    traces_per_s: requests that each gateway, or a worker for requests without one, begins to trace. A caller
+        that has decided already, by its `traceparent`, is followed.
+    """
+
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    prometheus_port: Annotated[int, Field(ge=0, le=65504)] | None = None
+    prometheus_host: str = "127.0.0.1"
+    traces_per_s: float = Field(default=5.0, ge=0)
+    metrics_interval_s: float = Field(default=15.0, gt=0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody wants to know."""
+        return self.otlp_endpoint is not None or self.prometheus_port is not None
+
+
 class Settings(_Group):
     """Everything, in groups."""
 
@@ -145,6 +167,7 @@ class Settings(_Group):
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Signs request ids; the same for every gateway. `headrace up` makes one per data folder."""
     cache_dir: Path = Path("~/.cache/headrace")

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from headrace.contracts.errors import Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
-from headrace.contracts.topics import LANES, RETRY_DELAYS_S
+from headrace.contracts.topics import LANES, RETRY_DELAYS_S, unslug
 from headrace.core.archive import FinalResult
 from headrace.core.cancels import Cancels
 from headrace.core.identity import UNCHECKED, Trust
@@ -28,12 +30,17 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
-from headrace.settings import DatabaseSettings, KafkaSettings, Settings
+from headrace.settings import DatabaseSettings, KafkaSettings, Settings, TelemetrySettings
+from headrace.telemetry import metrics
+from headrace.telemetry.instruments import Instruments
+from headrace.telemetry.setup import opened
 
 if TYPE_CHECKING:
     from headrace.store.results import Results
 
 _log = logging.getLogger(__name__)
+
+_COUNT_S: Final = 5.0
 
 _Service = Coroutine[Any, Any, None]
 
@@ -69,6 +76,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             stack.push_async_callback(source.stop)
         if settings.s3.is_given:
             stack.callback(asyncio.create_task(purge.regularly()).cancel)
+        telemetry = stack.enter_context(opened(settings.telemetry, "dispatcher"))
+        if telemetry.is_on:
+            counting = asyncio.create_task(groups.count(telemetry.instruments, settings.telemetry))
+            stack.callback(counting.cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
         await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)], followers)
 
@@ -133,6 +144,22 @@ class _Groups:
         group = self._settings.topics.group
         busy = [slug for slug, requests in waiting.items() if requests]
         return [slug for slug in busy if not await self._admin.has_members(group(slug))]
+
+    async def count(self, instruments: Instruments, settings: TelemetrySettings) -> None:
+        """Keep the backlog of every model known, for ever."""
+        while True:
+            try:
+                parts = await self._admin.backlog()
+            except Unavailable as error:
+                _log.warning("backlog not known: %s", error)
+            else:
+                found: dict[tuple[str, str], int] = defaultdict(int)
+                for part in parts:
+                    found[unslug(part.model_slug), part.lane.value] += part.requests
+                instruments.clear(metrics.BACKLOG)
+                for labels, requests in found.items():
+                    instruments.series(metrics.BACKLOG, *labels).set(requests)
+            await asyncio.sleep(min(settings.metrics_interval_s, _COUNT_S))
 
     def open(self, deployed: ModelDeployed) -> VacantGroup:
         topics, slug = self._settings.topics, deployed.slug

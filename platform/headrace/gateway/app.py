@@ -32,6 +32,9 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.registry.claims import Claims
 from headrace.settings import GatewaySettings, Settings
+from headrace.telemetry import metrics
+from headrace.telemetry.gateway import GatewayTelemetry
+from headrace.telemetry.setup import opened
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve HTTP until `stop` is set, then drain."""
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
-        opened = stack.enter_context(listen(settings.gateway))
+        socket = stack.enter_context(listen(settings.gateway))
         async with Admin(settings.kafka) as admin:
             await admin.ensure_topics(topics.shared_plans())
         producer = Producer(settings.kafka, source="gateway")
@@ -61,6 +64,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         reply = ReplyAddress(topics.replies, partition)
         identity = Identity(f"/gateways/{gateway_id}", _signing_key(settings), reply, topics)
         submitter = Submitter(settings.gateway, identity, directory, producer)
+        telemetry = stack.enter_context(opened(settings.telemetry, "gateway", gateway_id))
+        telemetry.instruments.watch(metrics.WAITING, lambda: len(submitter.replies))
         claims = Claims(settings.s3) if settings.s3.is_given else None
         submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
@@ -74,11 +79,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             stop.set()
             submitter.give_up()
 
-        host, port = opened.getsockname()[:2]
+        host, port = socket.getsockname()[:2]
         _log.info("serving http://%s:%d, reply partition %d", host, port, partition)
         await _together(
             serve(
-                application(settings.gateway, submitter, directory, is_ready), opened, settings.gateway, stop
+                application(settings.gateway, submitter, directory, is_ready, GatewayTelemetry(telemetry)),
+                socket,
+                settings.gateway,
+                stop,
             ),
             (
                 _follow(news, directory),
@@ -113,10 +121,15 @@ class Front:
 
 
 def application(
-    settings: GatewaySettings, submitter: Submitter, directory: Directory, is_ready: Callable[[], bool]
+    settings: GatewaySettings,
+    submitter: Submitter,
+    directory: Directory,
+    is_ready: Callable[[], bool],
+    telemetry: GatewayTelemetry | None = None,
 ) -> Front:
     """Everything this gateway serves."""
-    inference = {path: Inference(path, submitter, settings) for path in PATHS}
+    telemetry = telemetry or GatewayTelemetry()
+    inference = {path: Inference(path, submitter, settings, telemetry) for path in PATHS}
     # Listed again, so that Starlette answers other methods with 405.
     listed = [Route(path, endpoint, methods=["POST"]) for path, endpoint in inference.items()]
     rest = Starlette(

@@ -1,7 +1,7 @@
 """One lane of a model, as a gateway writes to it: what all its requests share is made once."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple
@@ -32,6 +32,7 @@ class Named(NamedTuple):
     expires_at_s: float
     tenant: bytes | None
     accept: bytes | None = None
+    trace: Sequence[h.Header] = ()
 
 
 class Channel:
@@ -43,7 +44,7 @@ class Channel:
         self.model_tag = ids.model_tag(deployed.slug)
         self._key = identity.key
         self._slug = deployed.slug.encode()
-        self._topic = identity.topics.requests(deployed.slug, lane)
+        self.topic = identity.topics.requests(deployed.slug, lane)
         self._partitions = _round(deployed.partitions)
         head = RequestHead(id="", source=identity.source, path=path, reply=identity.reply)
         self._headers = [header for header in requests.write(head) if header[0] != h.ID]
@@ -61,7 +62,8 @@ class Channel:
             headers.append((h.TENANT_ID, named.tenant))
         if named.accept is not None:
             headers.append((h.ACCEPT, named.accept))
-        return Outgoing(self._topic, value, None, headers, partition)
+        headers += named.trace
+        return Outgoing(self.topic, value, None, headers, partition)
 
 
 def _round(partitions: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from headrace.gateway.submit import Submitter
 from headrace.gateway.tenants import tenant_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
 from headrace.settings import GatewaySettings
+from headrace.telemetry.gateway import GatewayTelemetry
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +36,11 @@ class ClientGone(Exception):
 class Inference:
     """One inference path, as an ASGI application."""
 
-    def __init__(self, path: str, submitter: Submitter, settings: GatewaySettings) -> None:
+    def __init__(
+        self, path: str, submitter: Submitter, settings: GatewaySettings, telemetry: GatewayTelemetry
+    ) -> None:
         self._path = path
+        self._telemetry = telemetry
         self._submitter = submitter
         self._limit_bytes = settings.max_body_bytes
         name = settings.tenant_header
@@ -44,17 +48,20 @@ class Inference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        headers = _headers(scope)
+        exchange = self._telemetry.begin(headers, self._path)
         try:
-            headers = _headers(scope)
             value = await _read_body(headers, receive, self._limit_bytes)
             checked = self._submitter.check(self._path, value, self._tenant(scope), headers.get(b"accept"))
-            waiting = await self._submitter.submit(checked)
+            waiting = await self._submitter.submit(checked, exchange)
         except HeadraceError as error:
+            exchange.end(error.kind.http_status, error.code)
             await refuse(send, error)
         except ClientGone:
-            return
-        except Exception:  # noqa: BLE001  # the edge: whatever it is, the caller hears of it in our shape
+            exchange.end(GONE.http_status)
+        except Exception as error:  # noqa: BLE001  # the edge: whatever it is, the caller hears of it in our shape
             _log.exception("a fault of ours on %s", self._path)
+            exchange.end(500, type(error).__name__)
             await refuse(send, InternalError("The gateway failed on this request; nothing was queued"))
         else:
             waiting.gone = partial(_disconnected, receive)
@@ -62,6 +69,8 @@ class Inference:
                 await self._answer(waiting, send)
             finally:
                 self._submitter.release(checked, waiting)
+                done = waiting.future.done() and not waiting.future.cancelled()
+                exchange.end(waiting.future.result().http_status if done else GONE.http_status)
 
     def _tenant(self, scope: Scope) -> bytes | None:
         return None if self._tenant_header is None else tenant_of(self._tenant_header, scope["headers"])

@@ -25,6 +25,7 @@ from headrace.gateway.replies import Replies
 from headrace.gateway.tenants import Tenants, limits_of
 from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
+from headrace.telemetry.gateway import UNTOLD, Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Submitter:
         admission.check_load(len(self.replies), self._settings.max_waiting)
         return Checked(model, path, body, value, tenant, _form(model, body, accept))
 
-    async def submit(self, checked: Checked) -> Waiting:
+    async def submit(self, checked: Checked, exchange: Exchange = UNTOLD) -> Waiting:
         """Publish; returns who waits for the answer. Whoever gets it calls `release` in the end.
 
         Raises:
@@ -101,7 +102,8 @@ class Submitter:
             waiting: Waiting = WaitingStream(request_id, until_s, self._loop, usage=usage)
         else:
             waiting = Waiting(request_id, until_s, self._loop)
-        named = Named(waiting.key, now_s + wait_s, checked.tenant, checked.accept)
+        trace = exchange.publish(request_id, channel.topic, checked.model.name)
+        named = Named(waiting.key, now_s + wait_s, checked.tenant, checked.accept, trace)
         record = channel.record(named, checked.value, partition)
         if self._tenants is not None:
             self._tenants.admit(checked.tenant)
@@ -112,7 +114,7 @@ class Submitter:
         except BaseException:
             self.release(checked, waiting)
             raise
-        receipt.add_done_callback(partial(self._confirmed, waiting))
+        receipt.add_done_callback(partial(self._confirmed, waiting, exchange))
         return waiting
 
     def release(self, checked: Checked, waiting: Waiting) -> None:
@@ -147,8 +149,9 @@ class Submitter:
             self._channels[key] = channel
         return channel
 
-    def _confirmed(self, waiting: Waiting, receipt: Receipt) -> None:
+    def _confirmed(self, waiting: Waiting, exchange: Exchange, receipt: Receipt) -> None:
         error = receipt.exception()
+        exchange.published(error)
         if error is None or waiting.future.done():
             return
         if isinstance(error, BodyTooLarge):

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from headrace.contracts.errors import HeadraceError
@@ -17,6 +19,9 @@ from headrace.kafka.reader import PartitionReader
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.processes import Exit, Processes
 from headrace.settings import Settings
+from headrace.telemetry import metrics
+from headrace.telemetry.instruments import Instruments
+from headrace.telemetry.setup import opened
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +37,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(producer.stop)
         reader = PartitionReader(settings.kafka, {topics.models: None, topics.workers: None})
         await stack.enter_async_context(reader)
-        scaler = Scaler(settings, admin, producer)
+        telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
+        scaler = Scaler(settings, admin, producer, telemetry.instruments)
         scaler.fleet.update(await reader.read_to_end())
         following = asyncio.create_task(scaler.follow(reader))
         stack.callback(following.cancel)
@@ -47,10 +53,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 class Scaler:
     """The acting shell round `core.scaling`."""
 
-    def __init__(self, settings: Settings, admin: Admin, producer: Producer) -> None:
+    def __init__(
+        self, settings: Settings, admin: Admin, producer: Producer, instruments: Instruments
+    ) -> None:
         self._settings = settings
         self._admin = admin
         self._producer = producer
+        self._instruments = instruments
         self.fleet = Fleet(settings.kafka.topics)
         self.processes = Processes(settings)
 
@@ -79,6 +88,8 @@ class Scaler:
     async def bury(self) -> None:
         """For each worker that ended: its obituary, and its name off the list."""
         for ended in self.processes.exits():
+            cause = "asked" if ended.asked else "killed" if ended.killed else "failed"
+            self._instruments.series(metrics.WORKER_ENDS, ended.child.model, cause).add(1)
             if ended.asked:
                 _log.info("worker %s of %s has ended", ended.child.id, ended.child.model)
             elif ended.killed:
@@ -128,6 +139,11 @@ class Scaler:
         workers = self._settings.kafka.topics.workers
         await (await self._producer.send(Outgoing(workers, None, worker_id.encode())))
 
+    def _tell(self, workers: Sequence[Worker]) -> None:
+        self._instruments.clear(metrics.WORKERS)
+        for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
+            self._instruments.series(metrics.WORKERS, model, phase).set(number)
+
     async def _act(self) -> None:
         now_s = time.time()
         children = [
@@ -140,6 +156,7 @@ class Scaler:
             )
             for child in self.processes.children.values()
         ]
+        self._tell(children)
         observed = self.fleet.observe(children, now_s)
         for action in decide(observed, self._settings.scaler.restart_backoff_s, now_s):
             if isinstance(action, Start):

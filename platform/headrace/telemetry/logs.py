@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from headrace.settings import Settings
+from headrace.telemetry.context import REQUEST_ID, TRACE
 
 # aiokafka says at ERROR what is routine when a broker restarts, and we say it in our own words.
 _QUIET: Final = {"aiokafka": logging.CRITICAL, "botocore": logging.WARNING, "httpx": logging.WARNING}
@@ -34,6 +35,11 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        request_id, trace = REQUEST_ID.get(), TRACE.get()
+        if request_id is not None:
+            line["request_id"] = request_id
+        if trace is not None:
+            line["trace_id"], line["span_id"] = trace.trace_id, trace.span_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()

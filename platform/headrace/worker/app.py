@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
 from headrace.contracts.events import ENGINE_DIED, Cancel, Handover, ModelDeployed, Obituary, WorkerState
+from headrace.contracts.topics import LANES
 from headrace.core.answers import ReplyRules
 from headrace.core.blame import heard
 from headrace.core.identity import UNCHECKED, Trust
@@ -26,6 +27,9 @@ from headrace.registry.cache import FunctionCache
 from headrace.registry.claims import Claims
 from headrace.registry.sources import resolve
 from headrace.settings import Settings
+from headrace.telemetry import metrics
+from headrace.telemetry.setup import opened
+from headrace.telemetry.worker import UNTOLD, Served, WorkerTelemetry
 from headrace.worker.claims import Keeper
 from headrace.worker.fates import FateRules, Fates
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
@@ -66,6 +70,7 @@ class _Bench:
         self.spec = spec
         self.producer = producer
         self.heartbeat = heartbeat
+        self.told = UNTOLD
 
 
 async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None:
@@ -82,10 +87,17 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         news = Control(await stack.enter_async_context(control))
         trust = _trust(settings)
         source = _source(settings, bench, deployed, news, trust)
+        telemetry = stack.enter_context(opened(settings.telemetry, "worker", bench.spec.id))
+        bench.told = WorkerTelemetry(_served(settings, bench.spec, deployed), telemetry)
         parts = _parts(settings, bench, deployed, engine, source, trust)
         if parts.journal is not None:
             stack.callback(parts.journal.close)
         loop = Loop(parts)
+        for metric, read in (
+            (metrics.IN_FLIGHT, lambda: loop.in_flight),
+            (metrics.CAPACITY, lambda: min(parts.capacity, engine.capacity)),
+        ):
+            telemetry.instruments.watch(metric, read, deployed.name)
         bench.heartbeat.vitals = lambda: Vitals(
             in_flight=loop.in_flight,
             capacity=min(parts.capacity, engine.capacity),
@@ -112,6 +124,17 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             announcing.cancel()
             await bench.heartbeat.become(WorkerState.DRAINING)
             await loop.drain(settings.worker.drain_s)
+
+
+def _served(settings: Settings, spec: WorkerSpec, deployed: ModelDeployed) -> Served:
+    topics = settings.kafka.topics
+    return Served(
+        model=deployed.name,
+        engine=deployed.manifest.engine.kind,
+        worker_id=spec.id,
+        group=topics.group(deployed.slug),
+        lanes={topics.requests(deployed.slug, lane): lane.value for lane in LANES},
+    )
 
 
 def _source(
@@ -156,8 +179,9 @@ def _parts(  # what the loop works with is made of these
         engine=engine,
         source=source,
         replies=replies,
-        fates=Fates(bench.producer, replies, FateRules(topics, manifest.retry)),
+        fates=Fates(bench.producer, replies, FateRules(topics, manifest.retry), bench.told),
         capacity=capacity,
+        told=bench.told,
         trust=trust,
         journal=None if spec.journal is None else Journal(spec.journal, capacity, source.lanes),
     )

@@ -14,6 +14,7 @@ from headrace.core import retries
 from headrace.core.answers import Outcome, failure
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Outgoing, Publisher
+from headrace.telemetry.worker import UNTOLD, WorkerTelemetry
 from headrace.worker.intake import Job, Refusal
 from headrace.worker.replies import Replies, Reply
 
@@ -42,16 +43,20 @@ class FateRules:
 class Fates:
     """Makes a request's fate durable."""
 
-    def __init__(self, publisher: Publisher, replies: Replies, rules: FateRules) -> None:
+    def __init__(
+        self, publisher: Publisher, replies: Replies, rules: FateRules, told: WorkerTelemetry = UNTOLD
+    ) -> None:
         self._publisher = publisher
         self._replies = replies
         self._rules = rules
+        self._told = told
         self.counts = Counts()
 
     async def answer(self, reply: Reply, outcome: Outcome) -> None:
         """Tell the caller how it ended."""
         await reply.finish(outcome)
         self.counts.completed += 1
+        self._told.ended(outcome.state.value)
         self.counts.by_state[outcome.state] = self.counts.by_state.get(outcome.state, 0) + 1
 
     async def fail(self, job: Job, error: HeadraceError, reply: Reply) -> None:
@@ -91,10 +96,12 @@ class Fates:
             return False  # the headers that say why no longer fit beside it
         _log.info("request %s: attempt %d failed, again in %s: %s", head.id, job.head.attempt, delay, error)
         self.counts.retried += 1
+        self._told.ended("retried")
         return True
 
     async def _set_aside(self, refusal: Refusal) -> None:
         """Dead-letter a record: its bytes, where it came from and why."""
+        self._told.set_aside()
         sent = letter(self._rules.topics, refusal.record, refusal.error, refusal.head.id.encode())
         try:
             await self._publish(sent)

@@ -29,6 +29,7 @@ from headrace.core.identity import Trust, may_cancel
 from headrace.core.ports import Engine, Place, Record, WorkSource
 from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
+from headrace.telemetry.worker import UNTOLD, Work, WorkerTelemetry
 from headrace.worker.execution import execute
 from headrace.worker.fates import Fates
 from headrace.worker.intake import ANYBODY, Job, Refusal, read
@@ -69,6 +70,7 @@ class Parts:
     replies: Replies
     fates: Fates
     capacity: int
+    told: WorkerTelemetry = UNTOLD
     cancels: Cancels = field(default_factory=Cancels)
     trust: Trust = ANYBODY
     suspects: Suspects = field(default_factory=Suspects)
@@ -217,22 +219,27 @@ class Loop:
         parts, running = self._parts, self._running[job.record.place]
         running.request_id, running.trusted = job.head.id, job.trusted
         running.expires_at_s = job.expires_at_s
-        reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
-        found = await self._attempt(job, reply)
-        # From here on its fate is decided: neither the sweep nor a cancel may change it.
-        running.expires_at_s = running.request_id = None
-        if isinstance(found, Outcome):
-            await parts.fates.answer(reply, found)
-        else:
-            await parts.fates.fail(job, found, reply)
+        work = parts.told.begin(job.record, job.call)
+        try:
+            reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
+            found = await self._attempt(job, reply, work)
+            # From here on its fate is decided: neither the sweep nor a cancel may change it.
+            running.expires_at_s = running.request_id = None
+            work.attempted(found)
+            if isinstance(found, Outcome):
+                await parts.fates.answer(reply, found)
+            else:
+                await parts.fates.fail(job, found, reply)
+        finally:
+            work.end()
 
-    async def _attempt(self, job: Job, reply: Reply) -> Outcome | HeadraceError:
+    async def _attempt(self, job: Job, reply: Reply, work: Work) -> Outcome | HeadraceError:
         """Run it: how it ended, or why the engine failed."""
         parts, running = self._parts, self._running[job.record.place]
         if parts.cancels.has(job.head.id, trusted=job.trusted):
             return _CANCELLED
         try:
-            outcome = await execute(parts.engine, job.call, reply.chunk)
+            outcome = await execute(parts.engine, job.call, work.emitting(reply.chunk))
             if job.form.is_plain:
                 return outcome
             value = render(outcome.value, job.form)

@@ -1,0 +1,166 @@
+"""Every metric that Headrace has: a table, of which instruments, docs and dashboard are made.
+
+Names are OpenTelemetry's where its conventions have one (HTTP, GenAI), else `headrace.*`. Labels never hold
+what a caller can make up: no ids, no texts; models are those that are deployed.
+Source: https://opentelemetry.io/docs/specs/semconv/ (http-metrics, gen-ai-metrics).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MODEL: Final = "gen_ai.request.model"
+OPERATION: Final = "gen_ai.operation.name"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  # of another sort
+LANE: Final = "headrace.lane"
+OUTCOME: Final = "headrace.outcome"
+
+_LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600)
+_TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+_TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+
+
+class Kind(StrEnum):
+    """What a metric's values are."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. role: the process that has it. unit: as UCUM writes it. bounds: a histogram's buckets."""
+
+    name: str
+    kind: Kind
+    role: str
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def prometheus_name(self) -> str:
+        """As Prometheus' exposition spells it, without a histogram's own suffixes."""
+        name = self.name.replace(".", "_")
+        if self.unit == "s":
+            name += "_seconds"
+        return f"{name}_total" if self.kind is Kind.COUNTER else name
+
+
+HTTP_DURATION: Final = Metric(
+    "http.server.request.duration",
+    Kind.HISTOGRAM,
+    "gateway",
+    "s",
+    "From the head of a request to the end of its answer",
+    ("http.route", "http.response.status_code"),
+    _LATENCY_S,
+)
+WAITING: Final = Metric(
+    "headrace.gateway.waiting", Kind.GAUGE, "gateway", "{request}", "Callers who wait for an answer"
+)
+QUEUE_DURATION: Final = Metric(
+    "headrace.queue.duration",
+    Kind.HISTOGRAM,
+    "worker",
+    "s",
+    "From the publishing of a request to its start on a worker",
+    (MODEL, LANE),
+    _LATENCY_S,
+)
+REQUESTS: Final = Metric(
+    "headrace.requests",
+    Kind.COUNTER,
+    "worker",
+    "{request}",
+    "Requests that a worker has answered, or put off to try them again (retried)",
+    (MODEL, OUTCOME),
+)
+DEAD_LETTERS: Final = Metric(
+    "headrace.dead_letters", Kind.COUNTER, "worker", "{request}", "Requests that were set aside", (MODEL,)
+)
+REQUEST_DURATION: Final = Metric(
+    "gen_ai.server.request.duration",
+    Kind.HISTOGRAM,
+    "worker",
+    "s",
+    "Time of a request on its engine",
+    (OPERATION, MODEL),
+    _LATENCY_S,
+)
+FIRST_TOKEN: Final = Metric(
+    "gen_ai.server.time_to_first_token",
+    Kind.HISTOGRAM,
+    "worker",
+    "s",
+    "From the start on the engine to the first chunk, of streams",
+    (OPERATION, MODEL),
+    _LATENCY_S,
+)
+OUTPUT_TOKEN: Final = Metric(
+    "gen_ai.server.time_per_output_token",
+    Kind.HISTOGRAM,
+    "worker",
+    "s",
+    "Time for each token after the first, of streams",
+    (OPERATION, MODEL),
+    _TOKEN_S,
+)
+TOKENS: Final = Metric(
+    "gen_ai.client.token.usage",
+    Kind.HISTOGRAM,
+    "worker",
+    "{token}",
+    "Tokens of a request, read (input) and written (output)",
+    (OPERATION, MODEL, TOKEN_TYPE),
+    _TOKENS,
+)
+IN_FLIGHT: Final = Metric(
+    "headrace.worker.in_flight", Kind.GAUGE, "worker", "{request}", "Requests that run", (MODEL,)
+)
+CAPACITY: Final = Metric(
+    "headrace.worker.capacity", Kind.GAUGE, "worker", "{request}", "Requests that may run at once", (MODEL,)
+)
+WORKERS: Final = Metric(
+    "headrace.workers",
+    Kind.GAUGE,
+    "scaler",
+    "{worker}",
+    "Workers that this scaler has started, by phase",
+    (MODEL, "headrace.worker.phase"),
+)
+WORKER_ENDS: Final = Metric(
+    "headrace.worker.ends",
+    Kind.COUNTER,
+    "scaler",
+    "{worker}",
+    "Workers that ended: asked to, killed from outside, or failed by themselves",
+    (MODEL, "headrace.worker.cause"),
+)
+BACKLOG: Final = Metric(
+    "headrace.backlog",
+    Kind.GAUGE,
+    "dispatcher",
+    "{request}",
+    "Requests without a fate, waiting or running: what scaling goes by",
+    (MODEL, LANE),
+)
+
+METRICS: Final = (
+    HTTP_DURATION,
+    WAITING,
+    QUEUE_DURATION,
+    REQUESTS,
+    DEAD_LETTERS,
+    REQUEST_DURATION,
+    FIRST_TOKEN,
+    OUTPUT_TOKEN,
+    TOKENS,
+    IN_FLIGHT,
+    CAPACITY,
+    WORKERS,
+    WORKER_ENDS,
+    BACKLOG,
+)
