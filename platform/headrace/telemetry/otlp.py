@@ -34,6 +34,8 @@ from prometheus_client.registry import Collector
 from headrace.telemetry.metrics import METRICS, Kind, Metric
 
 _TIMEOUT_S: Final = 5.0
+_LAST_S: Final = 3.0
+"""How long the end of a process waits for what is left to be sent."""
 _SCOPE: Final = InstrumentationScope("headrace")
 _BY_NAME: Final = {metric.prometheus_name.removesuffix("_total"): metric for metric in METRICS}
 
@@ -51,7 +53,7 @@ def _as_warning(record: logging.LogRecord) -> bool:
 
 
 def provider(endpoint: str, resource: Resource) -> TracerProvider:
-    """Spans, in batches, to the collector. Its `shutdown` sends what is left."""
+    """Spans, in batches, to the collector."""
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
     made = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
     made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
@@ -74,7 +76,7 @@ class MetricsPusher:
     def stop(self) -> None:
         """Send once more, and end."""
         self._stopping.set()
-        self._thread.join(_TIMEOUT_S + 1)
+        self._thread.join(_LAST_S)
         self._exporter.shutdown(timeout_millis=0)
 
     def _run(self) -> None:
@@ -86,6 +88,16 @@ class MetricsPusher:
         points = list(_points(self._registry, self._begun_ns, time.time_ns()))
         scope = ScopeMetrics(_SCOPE, points, "")
         self._exporter.export(MetricsData([ResourceMetrics(self._resource, [scope], "")]))
+
+
+def end(provider: TracerProvider, pusher: MetricsPusher) -> None:
+    """Send what is left, if that goes quickly: the provider alone would wait for 30 s when nobody is there."""
+    until_s = time.monotonic() + _LAST_S
+    threads = [threading.Thread(target=each, daemon=True) for each in (provider.shutdown, pusher.stop)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until_s - time.monotonic()))
 
 
 @dataclass(slots=True)

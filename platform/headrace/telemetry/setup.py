@@ -71,12 +71,11 @@ def _open(settings: TelemetrySettings, role: str, instance: str, stack: ExitStac
         )
         otlp.quieten()
         provider = otlp.provider(settings.otlp_endpoint, resource)
-        stack.callback(provider.shutdown)
         tracer = Tracer(provider, Budget(settings.traces_per_s))
         pusher = otlp.MetricsPusher(
             instruments.registry, resource, settings.otlp_endpoint, settings.metrics_interval_s
         )
-        stack.callback(pusher.stop)
+        stack.callback(otlp.end, provider, pusher)
     return Telemetry(is_on=True, instruments=instruments, tracer=tracer)
 
 

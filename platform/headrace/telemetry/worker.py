@@ -13,7 +13,7 @@ from headrace.core.answers import Outcome
 from headrace.core.ports import Call, Record
 from headrace.core.usage import finish_reasons_of, usage_of
 from headrace.telemetry import metrics
-from headrace.telemetry.context import REQUEST_ID, TRACE
+from headrace.telemetry.context import TRACE
 from headrace.telemetry.instruments import Series
 from headrace.telemetry.spans import CONSUMER, INTERNAL, Attributes, Span
 from headrace.telemetry.telemetry import OFF, Telemetry
@@ -62,7 +62,6 @@ class WorkerTelemetry:
 
     def begin(self, record: Record, call: Call) -> Work:
         """A request starts."""
-        REQUEST_ID.set(call.id)
         return _Told(self, record, call) if self.telemetry.is_on else _NOTHING
 
     def ended(self, outcome: str) -> None:

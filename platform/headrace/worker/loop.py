@@ -29,6 +29,7 @@ from headrace.core.identity import Trust, may_cancel
 from headrace.core.ports import Engine, Place, Record, WorkSource
 from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
+from headrace.telemetry.context import REQUEST_ID
 from headrace.telemetry.worker import UNTOLD, Work, WorkerTelemetry
 from headrace.worker.execution import execute
 from headrace.worker.fates import Fates
@@ -187,6 +188,7 @@ class Loop:
 
     async def _settle(self, record: Record) -> None:
         what = self._read(record)
+        REQUEST_ID.set(what.head.id)
         while True:
             try:
                 if isinstance(what, Refusal):

@@ -26,7 +26,8 @@ def test_off_is_nothing() -> None:
 
 def test_off_imports_nothing() -> None:
     code = (
-        "import sys, headrace.gateway.app, headrace.worker.app, headrace.scaler.app, headrace.dispatcher.app\n"
+        "import sys\n"
+        "import headrace.gateway.app, headrace.worker.app, headrace.scaler.app, headrace.dispatcher.app\n"
         "sys.exit(any(name.startswith(('opentelemetry', 'prometheus_client')) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
