@@ -31,13 +31,15 @@ check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under 
 up: $(VENV)/.demo  ## The embedded stack with functions/chat, until Ctrl-C
 	$(BIN)/headrace up --functions functions/chat
 
-schemas: $(VENV)/.dev  ## Write schemas/ anew
+schemas: $(VENV)/.dev  ## Write schemas/ and the Grafana dashboard anew
 	$(BIN)/headrace schemas
+	$(BIN)/headrace dashboard > infra/grafana/headrace.json
 
 loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests
 	$(BIN)/python -m loadtests.batched
 	$(BIN)/python -m loadtests.redelivery
+	$(BIN)/python -m loadtests.telemetry
 
 chaos: $(VENV)/.dev  ## 20,000 requests while every role and the broker are killed, 110 times
 	CHAOS_REQUESTS=20000 CHAOS_KILLS=110 $(BIN)/python -m pytest -s tests/e2e/chaos/test_everything.py

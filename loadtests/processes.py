@@ -8,6 +8,8 @@ from typing import Final, Self
 
 import psutil
 
+from headrace.settings import environment
+
 ROOT: Final = Path(__file__).parents[1]
 _STOP_S: Final = 90.0
 """Longer than a stack takes to drain: its supervisor, killed, would leave its children behind."""
@@ -20,8 +22,11 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, *arguments: str) -> Self:
-        """Run `python arguments...` in the repository root; what it prints goes to our standard error."""
+    async def start(cls, *arguments: str, changes: Mapping[str, str] | None = None) -> Self:
+        """Run `python arguments...` in the repository root; what it prints goes to our standard error.
+
+        changes: to the environment.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -29,6 +34,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=sys.stderr,
             start_new_session=True,
+            env=environment(changes or {}),
         )
         return cls(process)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +30,22 @@ class StackError(Exception):
 
 
 @asynccontextmanager
-async def embedded(function: Path = ROOT / "functions" / "echo", name: str = "echo") -> AsyncIterator[Target]:
-    """`headrace up` with a function of that name on free ports; stopped, its folder removed, at the end."""
+async def embedded(
+    function: Path = ROOT / "functions" / "echo",
+    name: str = "echo",
+    changes: Mapping[str, str] | None = None,
+) -> AsyncIterator[Target]:
+    """`headrace up` with a function of that name on free ports; stopped, its folder removed, at the end.
+
+    changes: to its environment.
+    """
     with tempfile.TemporaryDirectory(prefix="headrace-load-") as folder:
         ready = Path(folder) / "ready.json"
         ports = ["--http-port", "0", "--kafka-port", "0", "--s3-port", "0"]
         options = ["--functions", str(function), "--ready-file", str(ready), *ports]
-        child = await Child.start("-m", "headrace", "up", "--data-dir", f"{folder}/data", *options)
+        child = await Child.start(
+            "-m", "headrace", "up", "--data-dir", f"{folder}/data", *options, changes=changes
+        )
         try:
             yield await _wait(child, ready, name)
         finally:

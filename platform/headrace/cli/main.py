@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import backlog, call, dead_letters, demo, deploy, new, roles, schemas, stack, topics
+from headrace.cli import (
+    backlog,
+    call,
+    dashboard,
+    dead_letters,
+    demo,
+    deploy,
+    new,
+    roles,
+    schemas,
+    stack,
+    topics,
+)
 from headrace.contracts.errors import HeadraceError, SetupError
 
 app = typer.Typer(
@@ -22,7 +34,7 @@ _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Embedded stack": (stack.up, stack.down, stack.status, demo.demo),
     "Work with models": (
         *(deploy.deploy, call.models, call.call, backlog.backlog),
-        *(topics.publish, topics.tail, schemas.schemas),
+        *(topics.publish, topics.tail, schemas.schemas, dashboard.dashboard),
     ),
 }
 for _panel, _commands in _COMMANDS.items():

@@ -1,6 +1,6 @@
 """Trace context, as HTTP and Kafka headers carry it. Pure.
 
-Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
+Source: W3C's recommendation "Trace Context".
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Names are OpenTelemetry's where its conventions have one (HTTP, GenAI), else `headrace.*`. Labels never hold
 what a caller can make up: no ids, no texts; models are those that are deployed.
-Source: https://opentelemetry.io/docs/specs/semconv/ (http-metrics, gen-ai-metrics).
+Source: OpenTelemetry's semantic conventions for HTTP metrics and for generative AI metrics.
 """
 
 from dataclasses import dataclass

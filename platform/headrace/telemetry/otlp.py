@@ -91,7 +91,7 @@ class MetricsPusher:
 
 
 def end(provider: TracerProvider, pusher: MetricsPusher) -> None:
-    """Send what is left, if that goes quickly: the provider alone would wait for 30 s when nobody is there."""
+    """Send what is left, if that goes quickly: the provider alone would wait for 30 s for nobody."""
     until_s = time.monotonic() + _LAST_S
     threads = [threading.Thread(target=each, daemon=True) for each in (provider.shutdown, pusher.stop)]
     for thread in threads:
