@@ -6,8 +6,7 @@ A collector that is away costs a warning now and then: queues are bounded, and n
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -29,15 +28,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from prometheus_client.registry import Collector
 
-from headrace.telemetry.metrics import METRICS, Kind, Metric
+from headrace.telemetry.instruments import Distribution, Gathering, Number
+from headrace.telemetry.metrics import Kind
 
 _TIMEOUT_S: Final = 5.0
 _LAST_S: Final = 3.0
 """How long the end of a process waits for what is left to be sent."""
 _SCOPE: Final = InstrumentationScope("headrace")
-_BY_NAME: Final = {metric.prometheus_name.removesuffix("_total"): metric for metric in METRICS}
 
 
 def quieten() -> None:
@@ -63,8 +61,8 @@ def provider(endpoint: str, resource: Resource) -> TracerProvider:
 class MetricsPusher:
     """Sends all metrics every so often, and once more at the end."""
 
-    def __init__(self, registry: Collector, resource: Resource, endpoint: str, interval_s: float) -> None:
-        self._registry = registry
+    def __init__(self, gathering: Gathering, resource: Resource, endpoint: str, interval_s: float) -> None:
+        self._gathering = gathering
         self._resource = resource
         self._interval_s = interval_s
         self._begun_ns = time.time_ns()
@@ -85,7 +83,7 @@ class MetricsPusher:
         self._push()
 
     def _push(self) -> None:
-        points = list(_points(self._registry, self._begun_ns, time.time_ns()))
+        points = list(_points(self._gathering, self._begun_ns, time.time_ns()))
         scope = ScopeMetrics(_SCOPE, points, "")
         self._exporter.export(MetricsData([ResourceMetrics(self._resource, [scope], "")]))
 
@@ -100,74 +98,38 @@ def end(provider: TracerProvider, pusher: MetricsPusher) -> None:
         thread.join(max(0.0, until_s - time.monotonic()))
 
 
-@dataclass(slots=True)
-class _Series:
-    """One series of a family. `below`: a histogram's buckets, each with all that is below its bound."""
-
-    attributes: dict[str, str]
-    value: float = 0.0
-    count: int = 0
-    below: list[int] = field(default_factory=list)
-
-
-def _points(registry: Collector, begun_ns: int, now_ns: int) -> Iterator[OtelMetric]:
-    for family in registry.collect():
-        metric = _BY_NAME[family.name]
-        data = _DATA[metric.kind](metric, _series(metric, family.samples), begun_ns, now_ns)
+def _points(gathering: Gathering, begun_ns: int, now_ns: int) -> Iterator[OtelMetric]:
+    for metric, all_series in gathering.all():
+        numbers, histograms = [], []
+        for values, series in all_series:
+            attributes = dict(zip(metric.labels, values, strict=True))
+            if isinstance(series, Number):
+                numbers.append(NumberDataPoint(attributes, begun_ns, now_ns, series.now))
+            else:
+                histograms.append(_histogram(series, attributes, begun_ns, now_ns))
+        data: Sum | Gauge | Histogram
+        if metric.kind is Kind.HISTOGRAM:
+            data = Histogram(histograms, AggregationTemporality.CUMULATIVE)
+        elif metric.kind is Kind.COUNTER:
+            data = Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
+        else:
+            data = Gauge(numbers)
         yield OtelMetric(metric.name, metric.help, metric.unit, data)
 
 
-def _series(metric: Metric, samples: Iterable[Any]) -> list[_Series]:
-    found: dict[tuple[str, ...], _Series] = {}
-    for sample in samples:
-        attributes = {label: sample.labels[label.replace(".", "_")] for label in metric.labels}
-        series = found.setdefault(tuple(attributes.values()), _Series(attributes))
-        if sample.name.endswith("_bucket"):
-            series.below.append(int(sample.value))
-        elif metric.kind is Kind.HISTOGRAM and sample.name.endswith("_count"):
-            series.count = int(sample.value)
-        elif not sample.name.endswith("_created"):
-            series.value = sample.value
-    return list(found.values())
-
-
-def _numbers(all_series: Iterable[_Series], begun_ns: int, now_ns: int) -> list[NumberDataPoint]:
-    return [NumberDataPoint(each.attributes, begun_ns, now_ns, each.value) for each in all_series]
-
-
-def _sum(_: Metric, all_series: Iterable[_Series], begun_ns: int, now_ns: int) -> Sum:
-    numbers = _numbers(all_series, begun_ns, now_ns)
-    return Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
-
-
-def _gauge(_: Metric, all_series: Iterable[_Series], begun_ns: int, now_ns: int) -> Gauge:
-    return Gauge(_numbers(all_series, begun_ns, now_ns))
-
-
-def _histogram(metric: Metric, all_series: Iterable[_Series], begun_ns: int, now_ns: int) -> Histogram:
-    points = []
-    for each in all_series:
-        # OpenTelemetry wants what is in a bucket alone.
-        counts = [high - low for low, high in zip([0, *each.below], each.below, strict=False)]
-        unknown: Any = None  # prometheus_client keeps no extremes
-        points.append(
-            HistogramDataPoint(
-                attributes=each.attributes,
-                start_time_unix_nano=begun_ns,
-                time_unix_nano=now_ns,
-                count=each.count,
-                sum=each.value,
-                bucket_counts=counts,
-                explicit_bounds=metric.bounds,
-                min=unknown,
-                max=unknown,
-            )
-        )
-    return Histogram(points, AggregationTemporality.CUMULATIVE)
-
-
-_DATA: Final[dict[Kind, Callable[..., Any]]] = {
-    Kind.COUNTER: _sum,
-    Kind.GAUGE: _gauge,
-    Kind.HISTOGRAM: _histogram,
-}
+def _histogram(
+    series: Distribution, attributes: dict[str, str], begun_ns: int, now_ns: int
+) -> HistogramDataPoint:
+    unknown: Any = None  # extremes are not kept
+    counts = list(series.counts)
+    return HistogramDataPoint(
+        attributes=attributes,
+        start_time_unix_nano=begun_ns,
+        time_unix_nano=now_ns,
+        count=sum(counts),
+        sum=series.sum,
+        bucket_counts=counts,
+        explicit_bounds=series.bounds,
+        min=unknown,
+        max=unknown,
+    )

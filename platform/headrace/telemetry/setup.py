@@ -5,27 +5,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
 
 from headrace import __version__
 from headrace.contracts.errors import SetupError
 from headrace.settings import TelemetrySettings
-from headrace.telemetry.instruments import PrometheusInstruments
+from headrace.telemetry.instruments import Gathering
 from headrace.telemetry.sampling import Budget
 from headrace.telemetry.spans import Tracer
 from headrace.telemetry.telemetry import OFF, Telemetry
 
-if TYPE_CHECKING:
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
-
-    from prometheus_client import CollectorRegistry
-
 _log = logging.getLogger(__name__)
-
-_PORTS: Final = 32
-"""Several roles on one machine: each takes the first port that is free."""
 
 
 @contextmanager
@@ -52,9 +41,11 @@ def opened(settings: TelemetrySettings, role: str, instance: str | None = None) 
 
 
 def _open(settings: TelemetrySettings, role: str, instance: str, stack: ExitStack) -> Telemetry:
-    instruments = PrometheusInstruments(role)
+    gathering = Gathering(role)
     if settings.prometheus_port is not None:
-        stack.callback(_serve(settings.prometheus_host, settings.prometheus_port, instruments.registry))
+        from headrace.telemetry.scrapes import serve  # noqa: PLC0415  # an extra
+
+        stack.callback(serve(settings.prometheus_host, settings.prometheus_port, gathering))
     tracer = None
     if settings.otlp_endpoint is not None:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # an extra, and 20 MB
@@ -72,32 +63,6 @@ def _open(settings: TelemetrySettings, role: str, instance: str, stack: ExitStac
         otlp.quieten()
         provider = otlp.provider(settings.otlp_endpoint, resource)
         tracer = Tracer(provider, Budget(settings.traces_per_s))
-        pusher = otlp.MetricsPusher(
-            instruments.registry, resource, settings.otlp_endpoint, settings.metrics_interval_s
-        )
+        pusher = otlp.MetricsPusher(gathering, resource, settings.otlp_endpoint, settings.metrics_interval_s)
         stack.callback(otlp.end, provider, pusher)
-    return Telemetry(is_on=True, instruments=instruments, tracer=tracer)
-
-
-def _serve(host: str, first_port: int, registry: "CollectorRegistry") -> Any:
-    """Serve scrapes; returns what ends that."""
-    from prometheus_client import start_http_server  # noqa: PLC0415  # an extra
-
-    ports = [0] if first_port == 0 else range(first_port, first_port + _PORTS)
-    for port in ports:
-        try:
-            server, thread = start_http_server(port, host, registry)
-        except OSError:
-            continue
-        _log.info("metrics at http://%s:%d/metrics", host, server.server_port)
-        return partial(_stop, server, thread)
-    raise SetupError(
-        f"Ports {first_port} to {first_port + _PORTS - 1} on {host} are taken or may not be used; choose "
-        "others by HEADRACE_TELEMETRY_PROMETHEUS_PORT"
-    )
-
-
-def _stop(server: "WSGIServer", thread: "Thread") -> None:
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return Telemetry(is_on=True, instruments=gathering, tracer=tracer)

@@ -5,15 +5,16 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.telemetry import metrics, otlp
-from headrace.telemetry.instruments import NoInstruments, PrometheusInstruments
+from headrace.telemetry.instruments import Gathering, NoInstruments
 from headrace.telemetry.metrics import METRICS, Kind
+from headrace.telemetry.scrapes import registry
 
 ROLES = sorted({metric.role for metric in METRICS})
 
 
-def filled(role: str) -> PrometheusInstruments:
+def filled(role: str) -> Gathering:
     """Every metric of a role, with values."""
-    made = PrometheusInstruments(role)
+    made = Gathering(role)
     for metric in METRICS:
         if metric.role != role:
             continue
@@ -30,7 +31,7 @@ def filled(role: str) -> PrometheusInstruments:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_scrape_has_every_metric_by_its_name(role: str) -> None:
-    text = generate_latest(filled(role).registry).decode()
+    text = generate_latest(registry(filled(role))).decode()
     found = {family.name: family for family in text_string_to_metric_families(text)}
     for metric in METRICS:
         if metric.role == role:
@@ -41,7 +42,7 @@ def test_a_scrape_has_every_metric_by_its_name(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_otlp_has_every_metric_by_opentelemetrys_name(role: str) -> None:
-    points = {point.name: point for point in otlp._points(filled(role).registry, 1, 2)}
+    points = {point.name: point for point in otlp._points(filled(role), 1, 2)}
     mine = {metric.name: metric for metric in METRICS if metric.role == role}
     assert points.keys() == mine.keys()
     for name, metric in mine.items():
@@ -57,23 +58,23 @@ def test_otlp_has_every_metric_by_opentelemetrys_name(role: str) -> None:
 
 
 def test_series_are_kept_apart_and_forgotten_together() -> None:
-    made = PrometheusInstruments("scaler")
+    made = Gathering("scaler")
     made.series(metrics.WORKERS, "a", "ready").set(2)
     made.series(metrics.WORKERS, "b", "ready").set(1)
     made.series(metrics.WORKER_ENDS, "a", "killed").add(1)
     made.clear(metrics.WORKERS)
     made.series(metrics.WORKERS, "b", "ready").set(5)
-    text = generate_latest(made.registry).decode()
+    text = generate_latest(registry(made)).decode()
     assert 'headrace_workers{gen_ai_request_model="b",headrace_worker_phase="ready"} 5.0' in text
     assert 'headrace_workers{gen_ai_request_model="a"' not in text
     assert "headrace_worker_ends_total{" in text
 
 
 def test_a_watched_gauge_is_read_when_somebody_looks() -> None:
-    made, value = PrometheusInstruments("gateway"), [1]
+    made, value = Gathering("gateway"), [1]
     made.watch(metrics.WAITING, lambda: value[0])
     value[0] = 7
-    assert "headrace_gateway_waiting 7.0" in generate_latest(made.registry).decode()
+    assert "headrace_gateway_waiting 7.0" in generate_latest(registry(made)).decode()
 
 
 def test_nobody_looks() -> None:

@@ -55,6 +55,7 @@ def test_an_address_that_is_not_ours_is_told() -> None:
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "headrace.telemetry.scrapes", raising=False)
     settings = TelemetrySettings(prometheus_port=0)
     with pytest.raises(SetupError, match=r"headrace\[telemetry\]"), opened(settings, "gateway"):
         pass
