@@ -149,7 +149,7 @@ class TelemetrySettings(_Group):
     prometheus_port: Annotated[int, Field(ge=0, le=65504)] | None = None
     prometheus_host: str = "127.0.0.1"
     traces_per_s: float = Field(default=5.0, ge=0)
-    metrics_interval_s: float = Field(default=15.0, gt=0)
+    export_interval_s: float = Field(default=15.0, gt=0)
 
     @property
     def is_on(self) -> bool:

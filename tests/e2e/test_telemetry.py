@@ -43,7 +43,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, seen: Collector, first_por
         "HEADRACE_TELEMETRY_OTLP_ENDPOINT": seen.url,
         "HEADRACE_TELEMETRY_PROMETHEUS_PORT": str(first_port),
         "HEADRACE_TELEMETRY_TRACES_PER_S": "1000",
-        "HEADRACE_TELEMETRY_METRICS_INTERVAL_S": "0.5",
+        "HEADRACE_TELEMETRY_EXPORT_INTERVAL_S": "0.5",
         "HEADRACE_LOG_FORMAT": "json",
         "HEADRACE_LOG_LEVEL": "info",
     }
@@ -211,7 +211,7 @@ def test_a_collector_that_is_away_holds_nobody_up(
     settings = {
         "HEADRACE_TELEMETRY_TRACES_PER_S": "1000",
         "HEADRACE_TELEMETRY_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-        "HEADRACE_TELEMETRY_METRICS_INTERVAL_S": "0.2",
+        "HEADRACE_TELEMETRY_EXPORT_INTERVAL_S": "0.2",
     }
     stack = Stack(tmp_path_factory.mktemp("stack"), settings=settings)
     try:

@@ -159,7 +159,7 @@ class _Groups:
                 instruments.clear(metrics.BACKLOG)
                 for labels, requests in found.items():
                     instruments.series(metrics.BACKLOG, *labels).set(requests)
-            await asyncio.sleep(min(settings.metrics_interval_s, _COUNT_S))
+            await asyncio.sleep(min(settings.export_interval_s, _COUNT_S))
 
     def open(self, deployed: ModelDeployed) -> VacantGroup:
         topics, slug = self._settings.topics, deployed.slug

@@ -50,11 +50,11 @@ def _as_warning(record: logging.LogRecord) -> bool:
     return True
 
 
-def provider(endpoint: str, resource: Resource) -> TracerProvider:
-    """Spans, in batches, to the collector."""
+def provider(endpoint: str, resource: Resource, interval_s: float) -> TracerProvider:
+    """Spans, in batches, to the collector: every so often, or sooner when there are many."""
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_TIMEOUT_S)
     made = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-    made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=interval_s * 1000))
     return made
 
 

@@ -1,10 +1,10 @@
 """Telemetry for a process, as its settings want it."""
 
-import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Final
 
 from headrace import __version__
 from headrace.contracts.errors import SetupError
@@ -14,7 +14,8 @@ from headrace.telemetry.sampling import Budget
 from headrace.telemetry.spans import Tracer
 from headrace.telemetry.telemetry import OFF, Telemetry
 
-_log = logging.getLogger(__name__)
+_SPANS_S: Final = 5.0
+"""The longest that a span waits to be sent."""
 
 
 @contextmanager
@@ -61,8 +62,10 @@ def _open(settings: TelemetrySettings, role: str, instance: str, stack: ExitStac
             }
         )
         otlp.quieten()
-        provider = otlp.provider(settings.otlp_endpoint, resource)
+        # A POST costs some 10 ms of CPU, so not for every few spans.
+        interval_s = min(settings.export_interval_s, _SPANS_S)
+        provider = otlp.provider(settings.otlp_endpoint, resource, interval_s)
         tracer = Tracer(provider, Budget(settings.traces_per_s))
-        pusher = otlp.MetricsPusher(gathering, resource, settings.otlp_endpoint, settings.metrics_interval_s)
+        pusher = otlp.MetricsPusher(gathering, resource, settings.otlp_endpoint, settings.export_interval_s)
         stack.callback(otlp.end, provider, pusher)
     return Telemetry(is_on=True, instruments=gathering, tracer=tracer)
