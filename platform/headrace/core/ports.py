@@ -12,7 +12,7 @@ class Call(NamedTuple):
 
     value: the exact JSON body, for engines that take it as it is.
     body: the same, checked.
-    model: the public name to answer with.
+    model: the public name to answer with. version: of the function.
     """
 
     id: str
@@ -21,6 +21,7 @@ class Call(NamedTuple):
     value: bytes
     body: Body
     created_s: int
+    version: str = ""
 
 
 class Partial(NamedTuple):

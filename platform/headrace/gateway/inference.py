@@ -1,6 +1,6 @@
-"""`/v1/chat/completions` and `/v1/completions`: whole answers and streams.
+"""The paths that run models: whole answers and streams.
 
-Raw ASGI: these two paths carry the load.
+Raw ASGI: they carry the load.
 """
 
 import logging
@@ -11,14 +11,16 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
+from headrace.contracts.requests import INFER, INFER_URL
 from headrace.gateway.problems import refuse, respond, retry_headers
-from headrace.gateway.submit import Submitter
+from headrace.gateway.submit import Asked, Submitter
 from headrace.gateway.tenants import tenant_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
 from headrace.settings import GatewaySettings
 
 _log = logging.getLogger(__name__)
 
+_BEFORE_MODEL, _BEHIND_MODEL = INFER_URL.split("{model}")
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _STREAM_HEADERS: Final = (
@@ -26,6 +28,12 @@ _STREAM_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+
+
+def is_infer(path: str) -> bool:
+    """Whether a URL's path is that of tensors for some model; names may have slashes."""
+    has_name = len(path) > len(_BEFORE_MODEL) + len(_BEHIND_MODEL)
+    return has_name and path.startswith(_BEFORE_MODEL) and path.endswith(_BEHIND_MODEL)
 
 
 class ClientGone(Exception):
@@ -47,7 +55,8 @@ class Inference:
         try:
             headers = _headers(scope)
             value = await _read_body(headers, receive, self._limit_bytes)
-            checked = self._submitter.check(self._path, value, self._tenant(scope), headers.get(b"accept"))
+            asked = Asked(self._path, value, self._model(scope), self._tenant(scope), headers.get(b"accept"))
+            checked = self._submitter.check(asked)
             waiting = await self._submitter.submit(checked)
         except HeadraceError as error:
             await refuse(send, error)
@@ -62,6 +71,10 @@ class Inference:
                 await self._answer(waiting, send)
             finally:
                 self._submitter.release(checked, waiting)
+
+    def _model(self, scope: Scope) -> str | None:
+        """The model's name in the URL, where it is in there."""
+        return scope["path"][len(_BEFORE_MODEL) : -len(_BEHIND_MODEL)] if self._path == INFER else None
 
     def _tenant(self, scope: Scope) -> bytes | None:
         return None if self._tenant_header is None else tenant_of(self._tenant_header, scope["headers"])

@@ -66,6 +66,7 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     admission.check_size(deployed, len(value))
     body = bodies.parse(path, value)
     admission.check_body(deployed, body)
-    call = Call(head.id, deployed.name, path, value, body, int(record.timestamp_ms / 1000))
+    created_s = int(record.timestamp_ms / 1000)
+    call = Call(head.id, deployed.name, path, value, body, created_s, deployed.version)
     form = PLAIN if body.stream else formats.choose(head.accept, deployed.manifest.formats)
     return Job(record, head, call, end_s, trusted, form)
