@@ -37,7 +37,7 @@ _KINDS: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "FP64": (_NUMBERS, "numbers"),
 }
 _LARGEST: Final = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": math.inf}
-_MAX_AXES: Final = 32
+MAX_AXES: Final = 32
 
 _Size = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 
@@ -67,7 +67,7 @@ class InputTensor(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     name: str
-    shape: Annotated[list[_Size], Field(max_length=_MAX_AXES)]
+    shape: Annotated[list[_Size], Field(max_length=MAX_AXES)]
     datatype: Datatype
     data: list[Any]
 

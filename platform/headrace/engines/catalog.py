@@ -17,7 +17,10 @@ _ENGINES: Final = {
     "echo": ("headrace.engines.echo", None),
     "llamacpp": ("headrace.engines.llamacpp", "llamacpp"),
     "vllm": ("headrace.engines.vllm", "vllm"),
+    "onnx": ("headrace.engines.onnx", "onnx"),
 }
+_IN_FOLDER: Final = frozenset({"onnx"})
+"""Those that look into the function's own folder too."""
 
 ArgsT = TypeVar("ArgsT", bound=BaseModel)
 
@@ -37,7 +40,7 @@ def create(manifest: Manifest, model_path: Path | None, folder: Path | None = No
         module: Any = import_module("headrace.engines.python")
         engine: Engine = module.create(manifest, handler, loading)
         return engine
-    engine = _plain(manifest, model_path)
+    engine = _plain(manifest, model_path, folder)
     if handler is None or not handler.has_hooks:
         return engine
     module = import_module("headrace.engines.hooked")
@@ -45,7 +48,7 @@ def create(manifest: Manifest, model_path: Path | None, folder: Path | None = No
     return hooked
 
 
-def _plain(manifest: Manifest, model_path: Path | None) -> Engine:
+def _plain(manifest: Manifest, model_path: Path | None, folder: Path | None) -> Engine:
     kind = manifest.engine.kind
     if kind not in _ENGINES:
         known = ", ".join(sorted([*_ENGINES, "python"]))
@@ -57,7 +60,8 @@ def _plain(manifest: Manifest, model_path: Path | None) -> Engine:
         raise SetupError(
             f"Engine '{kind}' needs {error.name}: install it with pip install 'headrace[{extra}]'"
         ) from None
-    engine: Engine = module.create(manifest, model_path)
+    more = (folder,) if kind in _IN_FOLDER else ()
+    engine: Engine = module.create(manifest, model_path, *more)
     return engine
 
 
