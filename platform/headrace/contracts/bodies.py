@@ -5,19 +5,25 @@ from typing import Final, TypeAlias
 
 from pydantic import ValidationError
 
+from headrace.contracts import embeddings
+from headrace.contracts.embeddings import EmbeddingBody
 from headrace.contracts.explain import explain
 from headrace.contracts.openai import ChatBody, CompletionBody
 from headrace.contracts.predictions import PredictionBody
-from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS
+from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER, PREDICTIONS
+from headrace.contracts.tensors import InferBody
 
 TextBody: TypeAlias = ChatBody | CompletionBody
-Body: TypeAlias = TextBody | PredictionBody
+Body: TypeAlias = TextBody | PredictionBody | EmbeddingBody | InferBody
 
-BODIES: Final[Mapping[str, type[ChatBody] | type[CompletionBody] | type[PredictionBody]]] = {
+BODIES: Final[Mapping[str, type[Body]]] = {
     CHAT: ChatBody,
     COMPLETIONS: CompletionBody,
     PREDICTIONS: PredictionBody,
+    EMBEDDINGS: EmbeddingBody,
+    INFER: InferBody,
 }
+_SHAPES: Final[Mapping[str, Mapping[str, str]]] = {EMBEDDINGS: embeddings.SHAPES}
 
 
 def parse(path: str, value: bytes) -> Body:
@@ -28,6 +34,9 @@ def parse(path: str, value: bytes) -> Body:
         InvalidRequest: a field is missing or wrong; `param` names it, the message says what it must be.
     """
     try:
-        return BODIES[path].model_validate_json(value)
+        body = BODIES[path].model_validate_json(value)
     except ValidationError as error:
-        raise explain(error, value) from None
+        raise explain(error, value, _SHAPES.get(path, {})) from None
+    if isinstance(body, InferBody):
+        body.check()
+    return body

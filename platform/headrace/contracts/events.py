@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.manifest import Manifest
+from headrace.contracts.tensors import Signature
 
 ENGINE_DIED: Final = 86
 """Exit code of a worker whose engine can serve no more."""
@@ -69,6 +70,7 @@ class WorkerHeartbeat(Event):
 
     member_id: the worker's id in its consumer group, so that whoever sees it die can send LeaveGroup
         for it (the obituary) and its partitions move at once.
+    signature: of a model that takes tensors, once it is loaded.
     """
 
     kind: Literal["worker"] = "worker"
@@ -86,6 +88,7 @@ class WorkerHeartbeat(Event):
     started_at_s: float
     sent_at_s: float
     reason: str | None = None
+    signature: Signature | None = None
 
 
 class GatewayHeartbeat(Event):

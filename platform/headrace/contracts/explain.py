@@ -15,6 +15,7 @@ from headrace.contracts.errors import InvalidRequest, MalformedBody
 
 _MAX_SHOWN_CHARS: Final = 40
 
+_NONE: Final[Mapping[str, str]] = {}
 _SHAPES: Final[Mapping[str, str]] = {
     "messages": 'a list of messages such as [{"role": "user", "content": "Hello"}]',
     "content": 'a string or a list of parts such as {"type": "text", "text": "Hello"}',
@@ -36,8 +37,11 @@ _TYPES: Final[Mapping[str, str]] = {
 """By the first part of pydantic's error type: `int_parsing` and `int_from_float` are both about an int."""
 
 
-def explain(error: ValidationError, body: bytes) -> InvalidRequest:
-    """The first thing that is wrong, as an error for the caller; `param` names the field."""
+def explain(error: ValidationError, body: bytes, shapes: Mapping[str, str] = _NONE) -> InvalidRequest:
+    """The first thing that is wrong, as an error for the caller; `param` names the field.
+
+    shapes: fields of this body whose form no single rule describes, beside those of all bodies.
+    """
     first = error.errors(include_url=False)[0]
     where, kind = first["loc"], first["type"]
     if kind == "json_invalid":
@@ -48,7 +52,7 @@ def explain(error: ValidationError, body: bytes) -> InvalidRequest:
         return MalformedBody("The body must be a JSON object")
     path = _fields(where)
     param = ".".join(str(part) for part in path)
-    shape = _SHAPES.get(str(path[-1]))
+    shape = shapes.get(str(path[-1])) or _SHAPES.get(str(path[-1]))
     if kind == "missing":
         return InvalidRequest(f"Field '{param}' is required" + (f": {shape}" if shape else ""), param=param)
     sentence = f"Field '{param}' must be {shape or _rule(first)}"

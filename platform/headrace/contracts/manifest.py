@@ -23,12 +23,15 @@ from pydantic import (
 from headrace.contracts.errors import InvalidRequest, SetupError
 from headrace.contracts.formats import PLAIN, Format
 from headrace.contracts.parameters import Checker, check_schema
-from headrace.contracts.requests import PREDICTIONS, TEXT_PATHS
+from headrace.contracts.requests import EMBEDDINGS, INFER, PREDICTIONS, TEXT_PATHS
 from headrace.contracts.topics import MAX_NAME_CHARS, slug
 
 FILE_NAME: Final = "function.yaml"
 SCHEMA: Final = "headrace.function/v1"
 SOURCES: Final = ("file", "s3", "hf", "package")
+
+
+Path = Literal["/v1/chat/completions", "/v1/completions", "/v1/predictions", "/v1/embeddings", "/v2/infer"]
 
 
 class _Strict(BaseModel):
@@ -118,9 +121,7 @@ class Manifest(_Strict):
     schema_: Literal["headrace.function/v1"] = Field(default=SCHEMA, alias="schema")
     name: Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
     description: str = ""
-    serves: Annotated[
-        tuple[Literal["/v1/chat/completions", "/v1/completions", "/v1/predictions"], ...], Field(min_length=1)
-    ] = TEXT_PATHS
+    serves: Annotated[tuple[Path, ...], Field(min_length=1)] = TEXT_PATHS
     engine: EngineSpec
     parameters: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
@@ -137,8 +138,8 @@ class Manifest(_Strict):
         if not isinstance(document, dict) or "serves" in document:
             return document
         engine = document.get("engine")
-        kind = engine.get("kind") if isinstance(engine, dict) else None
-        return {**document, "serves": (PREDICTIONS,)} if kind == "python" else document
+        serves = _serves(engine) if isinstance(engine, dict) else None
+        return document if serves is None else {**document, "serves": serves}
 
     @field_validator("adapters")
     @classmethod
@@ -174,6 +175,16 @@ class Manifest(_Strict):
         except InvalidRequest as error:
             raise ValueError(error.message) from None
         return name
+
+
+def _serves(engine: dict[str, Any]) -> tuple[str, ...] | None:
+    """What an engine is for, unless that is text."""
+    args = engine.get("args")
+    if isinstance(args, dict) and args.get("task") == "embeddings":
+        return (EMBEDDINGS,)
+    return {"python": (PREDICTIONS,), "onnx": (INFER, PREDICTIONS), "torch": (INFER, PREDICTIONS)}.get(
+        str(engine.get("kind"))
+    )
 
 
 def parse(document: object, *, where: str) -> Manifest:

@@ -14,8 +14,15 @@ TYPE: Final = "headrace.inference.request.v1"
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 PREDICTIONS: Final = "/v1/predictions"
+EMBEDDINGS: Final = "/v1/embeddings"
+INFER: Final = "/v2/infer"
+"""Of the Open Inference Protocol. Over HTTP the model stands in the path: `INFER_URL`."""
+INFER_URL: Final = "/v2/models/{model}/infer"
 TEXT_PATHS: Final = (CHAT, COMPLETIONS)
-PATHS: Final = (*TEXT_PATHS, PREDICTIONS)
+PATHS: Final = (*TEXT_PATHS, PREDICTIONS, EMBEDDINGS, INFER)
+"""What `ce_apipath` may say."""
+URLS: Final = (*(path for path in PATHS if path != INFER), INFER_URL)
+"""The same over HTTP."""
 MAX_ID_CHARS: Final = 256
 
 

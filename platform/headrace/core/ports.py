@@ -12,7 +12,7 @@ class Call(NamedTuple):
 
     value: the exact JSON body, for engines that take it as it is.
     body: the same, checked.
-    model: the public name to answer with.
+    model: the public name to answer with. version: of the function.
     adapter: the one of the model's adapters to use.
     """
 
@@ -22,6 +22,7 @@ class Call(NamedTuple):
     value: bytes
     body: Body
     created_s: int
+    version: str = ""
     adapter: str | None = None
 
 

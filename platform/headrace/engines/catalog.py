@@ -18,7 +18,10 @@ _ENGINES: Final = {
     "echo": ("headrace.engines.echo", None),
     "llamacpp": ("headrace.engines.llamacpp", "llamacpp"),
     "vllm": ("headrace.engines.vllm", "vllm"),
+    "onnx": ("headrace.engines.onnx", "onnx"),
 }
+_IN_FOLDER: Final = frozenset({"onnx"})
+"""Those that look into the function's own folder too."""
 
 ArgsT = TypeVar("ArgsT", bound=BaseModel)
 
@@ -44,7 +47,7 @@ def create(
         module: Any = import_module("headrace.engines.python")
         engine: Engine = module.create(manifest, handler, loading)
         return engine
-    engine = _plain(manifest, model_path, adapters or {})
+    engine = _plain(manifest, model_path, folder, adapters or {})
     if handler is None or not handler.has_hooks:
         return engine
     module = import_module("headrace.engines.hooked")
@@ -52,7 +55,9 @@ def create(
     return hooked
 
 
-def _plain(manifest: Manifest, model_path: Path | None, adapters: Mapping[str, Path]) -> Engine:
+def _plain(
+    manifest: Manifest, model_path: Path | None, folder: Path | None, adapters: Mapping[str, Path]
+) -> Engine:
     kind = manifest.engine.kind
     if ":" in kind:
         foreign: Engine = _foreign(kind)(manifest, model_path)
@@ -67,9 +72,11 @@ def _plain(manifest: Manifest, model_path: Path | None, adapters: Mapping[str, P
         raise SetupError(
             f"Engine '{kind}' needs {error.name}: install it with pip install 'headrace[{extra}]'"
         ) from None
-    # Only engines that the manifest lets have adapters know the word.
-    given = {"adapters": adapters} if adapters else {}
-    engine: Engine = module.create(manifest, model_path, **given)
+    # Only engines that have a use for them know the words.
+    more: dict[str, Any] = {"folder": folder} if kind in _IN_FOLDER else {}
+    if adapters:
+        more["adapters"] = adapters
+    engine: Engine = module.create(manifest, model_path, **more)
     return engine
 
 

@@ -10,9 +10,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.contracts.bodies import TextBody
-from headrace.contracts.errors import EngineFailed, InvalidRequest, SetupError
+from headrace.contracts.errors import EngineFailed, InvalidRequest, SetupError, UnknownPath
 from headrace.contracts.manifest import Manifest
-from headrace.contracts.openai import Shape, usage
+from headrace.contracts.openai import ChatBody, CompletionBody, Shape, usage
 from headrace.contracts.parameters import Checker
 from headrace.contracts.predictions import Prediction, PredictionBody, whole
 from headrace.core.ports import Call, Final, Partial
@@ -178,7 +178,11 @@ async def load(handler: Handler, loading: Loading) -> Any:
 
 def _form(call: Call) -> _PredictionForm | _TextForm:
     body = call.body
-    return _PredictionForm(call) if isinstance(body, PredictionBody) else _TextForm(call, body)
+    if isinstance(body, PredictionBody):
+        return _PredictionForm(call)
+    if isinstance(body, ChatBody | CompletionBody):
+        return _TextForm(call, body)
+    raise UnknownPath("Engine 'python' answers chats, completions and predictions only")
 
 
 def _is_generator(hook: Hook) -> bool:

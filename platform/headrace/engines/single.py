@@ -7,8 +7,7 @@ import orjson
 
 from headrace.contracts.bodies import Body, TextBody
 from headrace.contracts.errors import InvalidRequest, UnknownPath
-from headrace.contracts.openai import ChatBody
-from headrace.contracts.predictions import PredictionBody
+from headrace.contracts.openai import ChatBody, CompletionBody
 
 _BYTES_MAX: Final = {"response_format": 16_384, "tools": 65_536}
 """A schema becomes a grammar. That takes longer than in proportion and cannot be aborted; llama.cpp stops all
@@ -20,7 +19,7 @@ def check_single(body: Body) -> TextBody:
 
     A call is one slot of the engine; the worker counts on that when it decides what to take.
     """
-    if isinstance(body, PredictionBody):
+    if not isinstance(body, ChatBody | CompletionBody):
         raise UnknownPath("This engine answers chats and completions only")
     if (body.n or 1) > 1:
         raise InvalidRequest(

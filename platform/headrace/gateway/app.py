@@ -16,14 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.identity import signing_key
-from headrace.contracts.requests import PATHS, ReplyAddress
+from headrace.contracts.requests import INFER, INFER_URL, PATHS, ReplyAddress
 from headrace.core.ports import Reader
 from headrace.gateway.catalog import routes
 from headrace.gateway.channel import Identity
 from headrace.gateway.claims import Collector
 from headrace.gateway.directory import Directory
 from headrace.gateway.heartbeat import Heartbeat
-from headrace.gateway.inference import Inference
+from headrace.gateway.inference import Inference, is_infer
 from headrace.gateway.problems import on_error, on_http_exception, on_refusal
 from headrace.gateway.server import listen, serve
 from headrace.gateway.submit import Submitter
@@ -106,14 +106,17 @@ class Front:
     the gateway's time (profiled at 64 at once); these paths need none of them.
     """
 
-    def __init__(self, inference: Mapping[str, Inference], rest: Starlette) -> None:
+    def __init__(self, inference: Mapping[str, Inference], infer: Inference, rest: Starlette) -> None:
         self._inference = inference
+        self._infer = infer
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._inference.get(scope["path"])
+            if endpoint is None and is_infer(scope["path"]):
+                endpoint = self._infer
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
@@ -129,16 +132,18 @@ def application(
 ) -> Front:
     """Everything this gateway serves."""
     telemetry = telemetry or GatewayTelemetry()
-    inference = {path: Inference(path, submitter, settings, telemetry) for path in PATHS}
+    inference = {path: Inference(path, submitter, settings, telemetry) for path in PATHS if path != INFER}
+    infer = Inference(INFER, submitter, settings, telemetry)
     # Listed again, so that Starlette answers other methods with 405.
     listed = [Route(path, endpoint, methods=["POST"]) for path, endpoint in inference.items()]
+    listed.append(Route(INFER_URL.replace("{model}", "{name:path}"), infer, methods=["POST"]))
     rest = Starlette(
         routes=[*listed, *routes(directory, is_ready)],
         exception_handlers={HTTPException: on_http_exception, HeadraceError: on_refusal, Exception: on_error},
     )
     # A redirect has no request id, and no client of an API expects one.
     rest.router.redirect_slashes = False
-    return Front(inference, rest)
+    return Front(inference, infer, rest)
 
 
 def _signing_key(settings: Settings) -> bytes:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace import __version__
+from headrace.contracts.tensors import Signature
 from headrace.gateway.directory import Directory, listings
 from headrace.gateway.problems import new_request_id
 
@@ -52,6 +53,12 @@ def routes(directory: Directory, is_ready: Callable[[], bool]) -> list[Route]:
         response.headers["x-model-state"] = state
         return response
 
+    async def metadata(request: Request) -> Response:
+        found = directory.model(request.path_params["name"])
+        signature = directory.signature(found.name) or Signature(inputs=(), outputs=())
+        told = {"name": found.name, "versions": [found.version], "platform": found.manifest.engine.kind}
+        return _json(told | signature.model_dump())
+
     return [
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
@@ -59,6 +66,7 @@ def routes(directory: Directory, is_ready: Callable[[], bool]) -> list[Route]:
         Route("/v2/health/ready", ready),
         Route("/v2", server),
         Route("/v2/models/{name:path}/ready", model_ready),
+        Route("/v2/models/{name:path}", metadata),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from headrace.contracts.errors import HeadraceError, UnknownModel
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.tensors import Signature
 from headrace.contracts.topics import MAX_NAME_CHARS, REPLY_PARTITIONS, Topics
 from headrace.core import admission
 from headrace.core.ports import Record
@@ -75,6 +76,18 @@ class Directory:
         if failed:
             return "failed", max(failed, key=lambda worker: worker.sent_at_s).reason
         return "cold", None
+
+    def signature(self, name: str) -> Signature | None:
+        """What the model takes and gives; None until a worker of its version has said."""
+        version = self.model(name).version
+        return next(
+            (
+                worker.signature
+                for worker in self._workers.values()
+                if worker.model == name and worker.version == version and worker.signature is not None
+            ),
+            None,
+        )
 
     def free_reply_partition(self, now_s: float) -> int:
         """A reply partition that no living gateway reads, if there is one."""

@@ -1,6 +1,6 @@
-"""`/v1/chat/completions` and `/v1/completions`: whole answers and streams.
+"""The paths that run models: whole answers and streams.
 
-Raw ASGI: these two paths carry the load.
+Raw ASGI: they carry the load.
 """
 
 import logging
@@ -11,8 +11,9 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
+from headrace.contracts.requests import INFER, INFER_URL
 from headrace.gateway.problems import refuse, respond, retry_headers
-from headrace.gateway.submit import Submitter
+from headrace.gateway.submit import Asked, Submitter
 from headrace.gateway.tenants import tenant_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
 from headrace.settings import GatewaySettings
@@ -20,6 +21,7 @@ from headrace.telemetry.gateway import GatewayTelemetry
 
 _log = logging.getLogger(__name__)
 
+_BEFORE_MODEL, _BEHIND_MODEL = INFER_URL.split("{model}")
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _STREAM_HEADERS: Final = (
@@ -27,6 +29,12 @@ _STREAM_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+
+
+def is_infer(path: str) -> bool:
+    """Whether a URL's path is that of tensors for some model; names may have slashes."""
+    has_name = len(path) > len(_BEFORE_MODEL) + len(_BEHIND_MODEL)
+    return has_name and path.startswith(_BEFORE_MODEL) and path.endswith(_BEHIND_MODEL)
 
 
 class ClientGone(Exception):
@@ -40,6 +48,7 @@ class Inference:
         self, path: str, submitter: Submitter, settings: GatewaySettings, telemetry: GatewayTelemetry
     ) -> None:
         self._path = path
+        self._route = INFER_URL if path == INFER else path
         self._telemetry = telemetry
         self._submitter = submitter
         self._limit_bytes = settings.max_body_bytes
@@ -49,10 +58,11 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = _headers(scope)
-        exchange = self._telemetry.begin(headers, self._path)
+        exchange = self._telemetry.begin(headers, self._route, scope["path"])
         try:
             value = await _read_body(headers, receive, self._limit_bytes)
-            checked = self._submitter.check(self._path, value, self._tenant(scope), headers.get(b"accept"))
+            asked = Asked(self._path, value, self._model(scope), self._tenant(scope), headers.get(b"accept"))
+            checked = self._submitter.check(asked)
             waiting = await self._submitter.submit(checked, exchange)
         except HeadraceError as error:
             exchange.end(error.kind.http_status, error.code)
@@ -71,6 +81,10 @@ class Inference:
                 self._submitter.release(checked, waiting)
                 done = waiting.future.done() and not waiting.future.cancelled()
                 exchange.end(waiting.future.result().http_status if done else GONE.http_status)
+
+    def _model(self, scope: Scope) -> str | None:
+        """The model's name in the URL, where it is in there."""
+        return scope["path"][len(_BEFORE_MODEL) : -len(_BEHIND_MODEL)] if self._path == INFER else None
 
     def _tenant(self, scope: Scope) -> bytes | None:
         return None if self._tenant_header is None else tenant_of(self._tenant_header, scope["headers"])

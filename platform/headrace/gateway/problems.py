@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from headrace.contracts.errors import HeadraceError, InternalError, MethodNotAllowed, UnknownPath
-from headrace.contracts.requests import PATHS
+from headrace.contracts.requests import URLS
 from headrace.core.limits import OverLimit
 
 Header = tuple[bytes, bytes]
@@ -20,7 +20,7 @@ _RETRY_AFTER: Final[Sequence[Header]] = ((b"retry-after", b"1"),)
 _NO_RETRY: Final[Sequence[Header]] = ((b"x-should-retry", b"false"),)
 _SDK_RETRIES: Final = frozenset({408, 409, 429})
 _PATH_CHARS: Final = 200
-_PATHS_IN_ERROR: Final = ("/v1/models", *PATHS)
+_PATHS_IN_ERROR: Final = ("/v1/models", *URLS)
 
 
 async def respond(

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.contracts import bodies, ids
 from headrace.contracts import headers as h
@@ -31,6 +31,16 @@ _log = logging.getLogger(__name__)
 
 _ENTROPY_BLOCK: Final = 4096
 _LAST_CANCELS_S: Final = 2.0
+
+
+class Asked(NamedTuple):
+    """What a caller sent. `model`: the name, where it is not in the body. `accept`: the header."""
+
+    path: str
+    value: bytes
+    model: str | None = None
+    tenant: bytes | None = None
+    accept: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +73,19 @@ class Submitter:
         limits = limits_of(settings)
         self._tenants = Tenants(limits, self._loop.time) if limits.is_any else None
 
-    def check(
-        self, path: str, value: bytes, tenant: bytes | None = None, accept: bytes | None = None
-    ) -> Checked:
-        """Check a body, and `accept`, the caller's header of that name.
+    def check(self, asked: Asked) -> Checked:
+        """Check a request.
 
         Raises:
             InvalidRequest: the body, the model or the path is wrong.
             Overloaded: too many wait already.
         """
+        path, value, name, tenant, accept = asked
         body = bodies.parse(path, value)
-        if body.model is None:
+        name = name or body.model
+        if name is None:
             raise InvalidRequest("Field 'model' is required", param="model")
-        model = self._directory.model(body.model)
+        model = self._directory.model(name)
         admission.check_path(model, path)
         admission.check_size(model, len(value))
         admission.check_body(model, body)

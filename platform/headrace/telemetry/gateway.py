@@ -46,44 +46,44 @@ class GatewayTelemetry:
         self._telemetry = telemetry
         self._durations: dict[tuple[str, int], Series] = {}
 
-    def begin(self, headers: Mapping[bytes, bytes], path: str) -> Exchange:
-        """A request has come."""
+    def begin(self, headers: Mapping[bytes, bytes], route: str, path: str) -> Exchange:
+        """A request has come. `route`: the path, with a name in place of what differs."""
         parent = headers.get(_PARENT)
         caller = None if parent is None else tracing.read(parent, headers.get(_STATE))
         if not self._telemetry.is_on:
             return Exchange(caller)
-        return _Told(self, path, caller)
+        return _Told(self, route, caller, path)
 
-    def _span(self, caller: TraceContext | None, path: str) -> Span | None:
+    def _span(self, caller: TraceContext | None, route: str, path: str) -> Span | None:
         tracer = self._telemetry.tracer
         if tracer is None or not tracer.wants(caller):
             return None
         # Its name is the route, which has no ids in it.
         attributes = {
             "http.request.method": "POST",
-            "http.route": path,
+            "http.route": route,
             "url.path": path,
             "url.scheme": "http",
         }
-        return tracer.begin(f"POST {path}", SERVER, caller, attributes)
+        return tracer.begin(f"POST {route}", SERVER, caller, attributes)
 
-    def _duration(self, path: str, status: int) -> Series:
-        found = self._durations.get((path, status))
+    def _duration(self, route: str, status: int) -> Series:
+        found = self._durations.get((route, status))
         if found is None:
             instruments = self._telemetry.instruments
-            found = instruments.series(metrics.HTTP_DURATION, path, str(status))
-            self._durations[path, status] = found
+            found = instruments.series(metrics.HTTP_DURATION, route, str(status))
+            self._durations[route, status] = found
         return found
 
 
 class _Told(Exchange):
-    def __init__(self, gateway: GatewayTelemetry, path: str, caller: TraceContext | None) -> None:
+    def __init__(self, gateway: GatewayTelemetry, route: str, caller: TraceContext | None, path: str) -> None:
         super().__init__(caller)
         self._gateway = gateway
-        self._path = path
+        self._route = route
         self._begun_s = time.perf_counter()
         self._sent: Span | None = None
-        self._span = gateway._span(caller, path)
+        self._span = gateway._span(caller, route, path)
         if self._span is not None:
             TRACE.set(self._span.context)
 
@@ -109,7 +109,7 @@ class _Told(Exchange):
             self._sent.end(None if error is None else type(error).__name__)
 
     def end(self, status: int, code: str | None = None) -> None:
-        self._gateway._duration(self._path, status).observe(time.perf_counter() - self._begun_s)
+        self._gateway._duration(self._route, status).observe(time.perf_counter() - self._begun_s)
         if self._span is not None:
             self._span.say({"http.response.status_code": status})
             self._span.end(code or (str(status) if status >= 500 else None))

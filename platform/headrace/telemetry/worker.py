@@ -8,7 +8,7 @@ from typing import Final
 from headrace.contracts import headers as h
 from headrace.contracts import tracing
 from headrace.contracts.errors import HeadraceError
-from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS
+from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER, PREDICTIONS
 from headrace.core.answers import Outcome
 from headrace.core.ports import Call, Record
 from headrace.core.usage import finish_reasons_of, usage_of
@@ -18,8 +18,14 @@ from headrace.telemetry.instruments import Series
 from headrace.telemetry.spans import CONSUMER, INTERNAL, Attributes, Span
 from headrace.telemetry.telemetry import OFF, Telemetry
 
-_OPERATIONS: Final = {CHAT: "chat", COMPLETIONS: "text_completion", PREDICTIONS: "predict"}
-"""GenAI's names; `predict` is ours."""
+_OPERATIONS: Final = {
+    CHAT: "chat",
+    COMPLETIONS: "text_completion",
+    EMBEDDINGS: "embeddings",
+    PREDICTIONS: "predict",
+    INFER: "infer",
+}
+"""GenAI's names; the last two are ours."""
 
 Emit = Callable[[bytes], Awaitable[None]]
 

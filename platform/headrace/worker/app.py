@@ -104,6 +104,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             completed=parts.fates.counts.completed,
             member_id=source.member_id,
             group=source.group,
+            signature=getattr(engine, "signature", None),  # only those of tensors have one
         )
         _hear(news, loop, parts, source)
         follower = asyncio.create_task(news.follow())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import WorkerHeartbeat, WorkerState
+from headrace.contracts.tensors import Signature
 from headrace.core.ports import Outgoing, Publisher
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Vitals:
     completed: int = 0
     member_id: str | None = None
     group: str | None = None
+    signature: Signature | None = None
 
 
 class Heartbeat:
@@ -71,6 +73,7 @@ class Heartbeat:
             started_at_s=self._started_at_s,
             sent_at_s=time.time(),
             reason=reason,
+            signature=vitals.signature,
         )
         await self._send(event.encode())
 

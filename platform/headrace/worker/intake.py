@@ -66,8 +66,9 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     admission.check_size(deployed, len(value))
     body = bodies.parse(path, value)
     admission.check_body(deployed, body)
+    created_s = int(record.timestamp_ms / 1000)
     adapter = admission.adapter(deployed, body.model)
     name = deployed.name if adapter is None else f"{deployed.name}:{adapter}"
-    call = Call(head.id, name, path, value, body, int(record.timestamp_ms / 1000), adapter)
+    call = Call(head.id, name, path, value, body, created_s, deployed.version, adapter)
     form = PLAIN if body.stream else formats.choose(head.accept, deployed.manifest.formats)
     return Job(record, head, call, end_s, trusted, form)

@@ -70,7 +70,7 @@ def test_written_and_read_again() -> None:
         ({**_SMALL, "limitz": {}}, "limitz: Extra inputs are not permitted"),
         ({**_SMALL, "limits": {"deadline": 5}}, r"limits\.deadline: Extra"),
         ({**_SMALL, "limits": {"deadline_s": 0}}, r"limits\.deadline_s: "),
-        ({**_SMALL, "serves": ["/v1/embeddings"]}, r"serves\.0: "),
+        ({**_SMALL, "serves": ["/v1/rerank"]}, r"serves\.0: "),
         ({**_SMALL, "model": {"source": "ftp://x"}}, r"model\.source: "),
         ({**_SMALL, "model": {"source": "file:x", "sha256": "abc"}}, r"model\.sha256: "),
         ({**_SMALL, "scaling": {"min_workers": -1}}, r"scaling\.min_workers: "),

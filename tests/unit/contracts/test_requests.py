@@ -76,7 +76,7 @@ def test_correlations_come_back_byte_for_byte_under_their_own_names() -> None:
         ({"reply_to": b"t", "kafka_replyPartition": b"seven"}, h.REPLY_PARTITION),
         ({"reply_to": b"t", h.REPLY_PARTITION: b"-1"}, h.REPLY_PARTITION),
         ({"reply_to": b"t", h.REPLY_PARTITION: b"1234567"}, h.REPLY_PARTITION),
-        ({h.API_PATH: b"/v1/embeddings"}, h.API_PATH),
+        ({h.API_PATH: b"/v1/rerank"}, h.API_PATH),
         ({h.ATTEMPT: b"two"}, h.ATTEMPT),
         ({h.ATTEMPT: b"1" * 10}, h.ATTEMPT),
         ({h.EXPIRY_TIME: b"soon"}, h.EXPIRY_TIME),

@@ -102,7 +102,9 @@ async def test_health_and_metadata():
     ("method", "path", "status", "code", "word"),
     [
         ("GET", "/", 404, "path_not_found", "/v1/chat/completions"),
-        ("POST", "/v1/embeddings", 404, "path_not_found", "/v1/embeddings"),
+        ("POST", "/v1/none", 404, "path_not_found", "/v1/embeddings"),
+        ("POST", "/v2/infer", 404, "path_not_found", "/v2/models/{model}/infer"),
+        ("GET", "/v2/models/none", 404, "model_not_found", "echo"),
         ("POST", "/v1/chat/completions/", 404, "path_not_found", "/v1/models"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed", "use POST"),
         ("DELETE", "/v1/models/echo", 405, "method_not_allowed", "GET"),

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from headrace.contracts import headers as h
 from headrace.contracts import replies, requests
+from headrace.contracts.bodies import BODIES
 from headrace.contracts.claims import POINTER_SCHEMA
 from headrace.contracts.documents.header_tables import (
     DEAD_LETTER_HEADERS,
@@ -24,8 +25,6 @@ from headrace.contracts.events import (
     Obituary,
     WorkerHeartbeat,
 )
-from headrace.contracts.openai import ChatBody, CompletionBody
-from headrace.contracts.predictions import PredictionBody
 from headrace.contracts.topics import LANES, RETRY_DELAYS_S, Lane, TopicPlan, Topics
 
 _BINDING_VERSION: Final = "0.5.0"
@@ -39,8 +38,16 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
     "obituary": Obituary,
     "handover": Handover,
 }
-_ANSWERS: Final = ("ChatCompletion", "Completion", "Error", "ResultReference")
-_CHUNKS: Final = ("ChatCompletionChunk", "CompletionChunk")
+_ANSWERS: Final = (
+    "ChatCompletion",
+    "Completion",
+    "Prediction",
+    "EmbeddingList",
+    "InferResponse",
+    "Error",
+    "ResultReference",
+)
+_CHUNKS: Final = ("ChatCompletionChunk", "CompletionChunk", "PredictionChunk")
 _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "replies": (_TOPICS.replies, ("chunk", "final"), "Answers to gateways, a partition each."),
     "results": (_TOPICS.results, ("final",), "Answers whose request names no reply topic we may use."),
@@ -83,7 +90,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": _messages(),
-            "schemas": components([ChatBody, CompletionBody, PredictionBody, *_EVENTS.values()])
+            "schemas": components([*BODIES.values(), *_EVENTS.values()])
             | dict(SCHEMAS)
             | {"ResultReference": POINTER_SCHEMA},
             "correlationIds": {name: {"location": _header(name)} for name in h.CORRELATION_NAMES},
@@ -179,7 +186,7 @@ def _simple(action: str, who: str, channel: str) -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    bodies = {"oneOf": [_schema("ChatBody"), _schema("CompletionBody"), _schema("PredictionBody")]}
+    bodies = {"oneOf": [_schema(body.__name__) for body in BODIES.values()]}
     chunk_rows = header_schema(REPLY_HEADERS)
     found = {
         "request": _message(requests.TYPE, header_schema(REQUEST_HEADERS), bodies),

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from headrace.contracts.claims import POINTER_SCHEMA
 from headrace.contracts.documents.header_tables import REPLY_HEADERS, REQUEST_HEADERS, header_schema
 from headrace.contracts.documents.responses import SCHEMAS as RESPONSES
+from headrace.contracts.embeddings import EmbeddingBody
 from headrace.contracts.events import (
     Cancel,
     GatewayHeartbeat,
@@ -20,6 +21,7 @@ from headrace.contracts.events import (
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.openai import ChatBody, CompletionBody
 from headrace.contracts.predictions import PredictionBody
+from headrace.contracts.tensors import InferBody
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ID_BASE_URL: Final = "https://headrace.dev/schemas/"
@@ -36,6 +38,8 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "chat-body": ChatBody,
     "completion-body": CompletionBody,
     "prediction-body": PredictionBody,
+    "embedding-body": EmbeddingBody,
+    "infer-body": InferBody,
 }
 
 

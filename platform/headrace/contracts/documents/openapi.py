@@ -6,12 +6,11 @@ from typing import Any, Final
 
 import orjson
 
+from headrace.contracts.bodies import BODIES
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
-from headrace.contracts.openai import ChatBody, CompletionBody
-from headrace.contracts.predictions import PredictionBody
-from headrace.contracts.requests import CHAT, COMPLETIONS, PREDICTIONS
+from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER_URL, PREDICTIONS
 
 _INFERENCE_CODES: Final = (
     "invalid_request",
@@ -45,7 +44,7 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
         "paths": _paths(),
         "components": {
-            "schemas": components([ChatBody, CompletionBody, PredictionBody]) | dict(SCHEMAS),
+            "schemas": components(BODIES.values()) | dict(SCHEMAS),
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -72,6 +71,11 @@ def _paths() -> dict[str, Any]:
         CHAT: {"post": _inference("createChatCompletion", "Answer a chat", "Chat", "ChatCompletion")},
         COMPLETIONS: {"post": _inference("createCompletion", "Continue a text", "Completion", "Completion")},
         PREDICTIONS: {"post": _inference("createPrediction", "Run a function", "Prediction", "Prediction")},
+        EMBEDDINGS: {"post": _whole("createEmbedding", "Embed texts", "Embedding", "EmbeddingList")},
+        INFER_URL: {
+            **model,
+            "post": _whole("modelInfer", "Run a model on tensors", "Infer", "InferResponse"),
+        },
         "/v1/models": {"get": _read("listModels", "The deployed models", "ModelList", ())},
         "/v1/models/{model}": {
             **model,
@@ -80,14 +84,26 @@ def _paths() -> dict[str, Any]:
         "/v2": {"get": _read("serverMetadata", "Which server this is", "Server", ())},
         "/v2/health/live": {"get": _read("serverLive", "Whether the gateway runs", "Live", ())},
         "/v2/health/ready": {"get": _probe("serverReady", "Whether it takes requests", "Ready")},
+        "/v2/models/{model}": {
+            **model,
+            "get": _read(
+                "modelMetadata", "What a model takes and gives", "ModelMetadata", ("model_not_found",)
+            ),
+        },
         "/v2/models/{model}/ready": {**model, "get": _model_ready()},
     }
 
 
 def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[str, Any]:
-    responses = _answers(answer, _INFERENCE_CODES)
-    responses["200"]["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
-    responses["200"]["content"]["text/event-stream"] = {"schema": _ref(f"{answer}Chunk")}
+    operation = _whole(operation_id, summary, body, answer)
+    told = operation["responses"]["200"]
+    told["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
+    told["content"]["text/event-stream"] = {"schema": _ref(f"{answer}Chunk")}
+    return operation
+
+
+def _whole(operation_id: str, summary: str, body: str, answer: str) -> dict[str, Any]:
+    """An inference path whose answers are never streamed."""
     return {
         "operationId": operation_id,
         "summary": summary,
@@ -96,7 +112,7 @@ def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[
             "required": True,
             "content": {"application/json": {"schema": _ref(f"{body}Body")}},
         },
-        "responses": responses,
+        "responses": _answers(answer, _INFERENCE_CODES),
     }
 
 

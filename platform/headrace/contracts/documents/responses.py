@@ -4,9 +4,10 @@ A test holds `Shape` and the error table against these.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from headrace.contracts.errors import ERRORS
+from headrace.contracts.tensors import Datatype
 
 _Schema = dict[str, Any]
 
@@ -63,6 +64,47 @@ def _prediction(object_: str) -> _Schema:
     )
 
 
+_TENSOR: Final = {
+    "name": _TEXT,
+    "shape": _list({**_INTEGER, "description": "-1 for an axis of any length."}),
+    "datatype": {"enum": list(get_args(Datatype))},
+}
+_INFERRED: Final = _object(
+    {
+        "model_name": _TEXT,
+        "model_version": _TEXT,
+        "id": _TEXT,
+        "outputs": _list(_object({**_TENSOR, "data": {"type": "array", "description": "Flat, row-major."}})),
+    }
+)
+_EMBEDDING: Final = _object(
+    {
+        "object": {"const": "embedding"},
+        "index": _INTEGER,
+        "embedding": {
+            "anyOf": [_list({"type": "number"}), _TEXT],
+            "description": "As text: base64 of little-endian 32-bit floats.",
+        },
+    }
+)
+_EMBEDDINGS: Final = _object(
+    {
+        "object": {"const": "list"},
+        "data": _list(_EMBEDDING),
+        "model": _TEXT,
+        "usage": _object({"prompt_tokens": _INTEGER, "total_tokens": _INTEGER}),
+    }
+)
+_METADATA: Final = _object(
+    {
+        "name": _TEXT,
+        "versions": _list(_TEXT),
+        "platform": {**_TEXT, "description": "The engine."},
+        "inputs": {**_list(_object(_TENSOR)), "description": "Empty until a worker has loaded the model."},
+        "outputs": _list(_object(_TENSOR)),
+    }
+)
+
 _MODEL: Final = _object(
     {
         "id": _TEXT,
@@ -99,7 +141,10 @@ SCHEMAS: Final[Mapping[str, _Schema]] = {
     "CompletionChunk": _answer("text_completion", _choice("text", _TEXT), chunk=True),
     "Prediction": _prediction("prediction"),
     "PredictionChunk": _prediction("prediction.chunk"),
+    "EmbeddingList": _EMBEDDINGS,
+    "InferResponse": _INFERRED,
     "Model": _MODEL,
+    "ModelMetadata": _METADATA,
     "ModelList": _object(
         {
             "object": {"const": "list"},
