@@ -40,6 +40,11 @@ def read(parent: bytes | None, state: bytes | None = None) -> TraceContext | Non
     return TraceContext(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & 1), kept)
 
 
+def is_traced(parent: bytes | None) -> bool:
+    """Whether it may be worth a look: most are not traced, and say so at their end."""
+    return parent is not None and not parent.endswith(b"-00")
+
+
 def write(context: TraceContext) -> h.Headers:
     """Headers for the context."""
     flags = "01" if context.sampled else "00"

@@ -3,9 +3,11 @@
 import re
 from typing import Final, NamedTuple
 
-_FIELDS: Final = re.compile(rb'"(prompt_tokens|completion_tokens)"\s*:\s*(\d+)')
+_NUMBER: Final = re.compile(rb"\s*:\s*(\d+)")
 _REASON: Final = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]+)"')
 _USAGE: Final = b'"usage"'
+_INPUT: Final = b'"prompt_tokens"'
+_OUTPUT: Final = b'"completion_tokens"'
 
 
 class Usage(NamedTuple):
@@ -27,11 +29,14 @@ def usage_of(answer: bytes) -> Usage:
     at = answer.rfind(_USAGE)
     if at < 0:
         return NOTHING
-    # The last of a name would be a detail below: the first is the count itself.
-    found: dict[bytes, int] = {}
-    for name, number in _FIELDS.findall(answer, at):
-        found.setdefault(name, int(number))
-    return Usage(found.get(b"prompt_tokens"), found.get(b"completion_tokens"))
+    return Usage(_number(answer, _INPUT, at), _number(answer, _OUTPUT, at))
+
+
+def _number(answer: bytes, name: bytes, at: int) -> int | None:
+    # The first of a name is the count itself; others would be details of it.
+    found = answer.find(name, at)
+    number = None if found < 0 else _NUMBER.match(answer, found + len(name))
+    return None if number is None else int(number[1])
 
 
 def finish_reasons_of(answer: bytes) -> list[str]:

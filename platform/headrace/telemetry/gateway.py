@@ -10,7 +10,7 @@ from headrace.contracts.tracing import TraceContext
 from headrace.telemetry import metrics
 from headrace.telemetry.context import REQUEST_ID, TRACE
 from headrace.telemetry.instruments import Series
-from headrace.telemetry.spans import PRODUCER, SERVER, Span, untraced
+from headrace.telemetry.spans import PRODUCER, SERVER, Span, Untraced
 from headrace.telemetry.telemetry import OFF, Telemetry
 
 _PARENT: Final = b"traceparent"
@@ -44,6 +44,7 @@ class GatewayTelemetry:
 
     def __init__(self, telemetry: Telemetry = OFF) -> None:
         self._telemetry = telemetry
+        self._untraced = Untraced()
         self._durations: dict[tuple[str, int], Series] = {}
 
     def begin(self, headers: Mapping[bytes, bytes], route: str, path: str) -> Exchange:
@@ -92,7 +93,9 @@ class _Told(Exchange):
         tracer = self._gateway._telemetry.tracer
         if self._span is None or tracer is None:
             # Said, so that the worker does not decide anew.
-            return tracing.write(self._caller or untraced())
+            if self._caller is None:
+                return [self._gateway._untraced.header()]
+            return tracing.write(self._caller)
         self._span.say({metrics.MODEL: model, "headrace.request.id": request_id})
         attributes = {
             "messaging.system": "kafka",

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from itertools import count
 from random import getrandbits
 from typing import Any, Final, Protocol
 
+from headrace.contracts import headers as h
 from headrace.contracts.tracing import TraceContext
 from headrace.telemetry.sampling import Budget
 
@@ -73,10 +75,17 @@ class Tracer:
         return _OtelSpan(span, b"" if parent is None else parent.state)
 
 
-def untraced() -> TraceContext:
-    """A context that tells everybody below not to trace."""
-    # Ids, no secrets.
-    return TraceContext(f"{getrandbits(128) | 1:032x}", f"{getrandbits(64) | 1:016x}", sampled=False)
+class Untraced:
+    """Makes contexts that tell everybody below not to trace. Half of each id is the process' own."""
+
+    def __init__(self) -> None:
+        self._head = f"00-{getrandbits(64) | 1:016x}".encode()
+        self._tail = f"-{getrandbits(64) | 1:016x}-00".encode()
+        self._numbers = count(getrandbits(32))
+
+    def header(self) -> h.Header:
+        """The `traceparent` of one request."""
+        return h.TRACE_PARENT, b"%s%016x%s" % (self._head, next(self._numbers), self._tail)
 
 
 def _span_context(context: TraceContext) -> Any:

@@ -11,7 +11,7 @@ from headrace.contracts.errors import HeadraceError
 from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER, PREDICTIONS
 from headrace.core.answers import Outcome
 from headrace.core.ports import Call, Record
-from headrace.core.usage import finish_reasons_of, usage_of
+from headrace.core.usage import Usage, finish_reasons_of, usage_of
 from headrace.telemetry import metrics
 from headrace.telemetry.context import TRACE
 from headrace.telemetry.instruments import Series
@@ -64,7 +64,8 @@ class WorkerTelemetry:
     def __init__(self, served: Served, telemetry: Telemetry = OFF) -> None:
         self.served = served
         self.telemetry = telemetry
-        self._series: dict[tuple[str, ...], Series] = {}
+        self._paths: dict[str, _OfPath] = {}
+        self._queued: dict[str, Series] = {}
 
     def begin(self, record: Record, call: Call) -> Work:
         """A request starts."""
@@ -73,19 +74,27 @@ class WorkerTelemetry:
     def ended(self, outcome: str) -> None:
         """A request has a fate: how it ended, or `retried`."""
         if self.telemetry.is_on:
-            self.series(metrics.REQUESTS, self.served.model, outcome).add(1)
+            self.telemetry.instruments.series(metrics.REQUESTS, self.served.model, outcome).add(1)
 
     def set_aside(self) -> None:
         """A request has become a dead letter."""
         if self.telemetry.is_on:
-            self.series(metrics.DEAD_LETTERS, self.served.model).add(1)
+            self.telemetry.instruments.series(metrics.DEAD_LETTERS, self.served.model).add(1)
 
-    def series(self, metric: metrics.Metric, *labels: str) -> Series:
-        """The series of these labels' values."""
-        key = (metric.name, *labels)
-        found = self._series.get(key)
+    def of_path(self, path: str) -> "_OfPath":
+        """What is told of all requests of a path."""
+        found = self._paths.get(path)
         if found is None:
-            found = self._series[key] = self.telemetry.instruments.series(metric, *labels)
+            found = self._paths[path] = _OfPath(self, path)
+        return found
+
+    def queued(self, topic: str) -> Series:
+        """Where the time in the queue of a topic goes."""
+        found = self._queued.get(topic)
+        if found is None:
+            lane = self.served.lanes.get(topic, "")
+            found = self.telemetry.instruments.series(metrics.QUEUE_DURATION, self.served.model, lane)
+            self._queued[topic] = found
         return found
 
 
@@ -93,15 +102,28 @@ UNTOLD: Final = WorkerTelemetry(Served("", "", "", "", {}))
 """Nobody is told."""
 
 
+class _OfPath:
+    """The series of one path, found once. Each lookup would cost as much as the value."""
+
+    __slots__ = ("duration", "first", "input", "operation", "output", "per_token")
+
+    def __init__(self, worker: WorkerTelemetry, path: str) -> None:
+        self.operation = _OPERATIONS.get(path, path)
+        series, labels = worker.telemetry.instruments.series, (self.operation, worker.served.model)
+        self.duration = series(metrics.REQUEST_DURATION, *labels)
+        self.first = series(metrics.FIRST_TOKEN, *labels)
+        self.per_token = series(metrics.OUTPUT_TOKEN, *labels)
+        self.input = series(metrics.TOKENS, *labels, "input")
+        self.output = series(metrics.TOKENS, *labels, "output")
+
+
 class _Told(Work):
     def __init__(self, worker: WorkerTelemetry, record: Record, call: Call) -> None:
         self._worker = worker
         self._call = call
-        self._labels = (_OPERATIONS.get(call.path, call.path), worker.served.model)
+        self._of_path = worker.of_path(call.path)
         self._first_s: float | None = None
-        lane = worker.served.lanes.get(record.place.topic, "")
-        waited_s = max(0.0, time.time() - record.timestamp_ms / 1000)
-        worker.series(metrics.QUEUE_DURATION, worker.served.model, lane).observe(waited_s)
+        worker.queued(record.place.topic).observe(max(0.0, time.time() - record.timestamp_ms / 1000))
         self._spans = self._begin_spans(record)
         self._begun_s = time.perf_counter()
 
@@ -116,31 +138,23 @@ class _Told(Work):
         return first if self._call.body.stream else emit
 
     def attempted(self, found: Outcome | HeadraceError) -> None:
-        worker, labels = self._worker, self._labels
+        told, first_s = self._of_path, self._first_s
         took_s = time.perf_counter() - self._begun_s
-        worker.series(metrics.REQUEST_DURATION, *labels).observe(took_s)
-        if self._first_s is not None:
-            worker.series(metrics.FIRST_TOKEN, *labels).observe(self._first_s)
+        told.duration.observe(took_s)
+        if first_s is not None:
+            told.first.observe(first_s)
         if isinstance(found, HeadraceError):
             self._end_engine({}, found.code)
             return
         usage = usage_of(found.value)
         if usage.input_tokens is not None:
-            worker.series(metrics.TOKENS, *labels, "input").observe(usage.input_tokens)
+            told.input.observe(usage.input_tokens)
         if usage.output_tokens is not None:
-            worker.series(metrics.TOKENS, *labels, "output").observe(usage.output_tokens)
-            if self._first_s is not None and usage.output_tokens > 1:
-                each_s = (took_s - self._first_s) / (usage.output_tokens - 1)
-                worker.series(metrics.OUTPUT_TOKEN, *labels).observe(each_s)
+            told.output.observe(usage.output_tokens)
+            if first_s is not None and usage.output_tokens > 1:
+                told.per_token.observe((took_s - first_s) / (usage.output_tokens - 1))
         if self._spans:
-            said: dict[str, str | int | float | bool | list[str]] = {"headrace.outcome": found.state.value}
-            if usage.input_tokens is not None:
-                said["gen_ai.usage.input_tokens"] = usage.input_tokens
-            if usage.output_tokens is not None:
-                said["gen_ai.usage.output_tokens"] = usage.output_tokens
-            if reasons := finish_reasons_of(found.value):
-                said["gen_ai.response.finish_reasons"] = reasons
-            self._end_engine(said, None)
+            self._end_engine(_said(found, usage), None)
 
     def end(self) -> None:
         for span in reversed(self._spans):
@@ -155,9 +169,11 @@ class _Told(Work):
 
     def _begin_spans(self, record: Record) -> list[Span]:
         tracer, served, call = self._worker.telemetry.tracer, self._worker.served, self._call
-        headers = record.headers
-        caller = tracing.read(headers.get(h.TRACE_PARENT), headers.get(h.TRACE_STATE))
-        if tracer is None or not tracer.wants(caller):
+        parent = record.headers.get(h.TRACE_PARENT)
+        if tracer is None or not (parent is None or tracing.is_traced(parent)):
+            return []
+        caller = tracing.read(parent, record.headers.get(h.TRACE_STATE))
+        if not tracer.wants(caller):
             return []
         place = record.place
         consumer = tracer.begin(
@@ -178,7 +194,7 @@ class _Told(Work):
             },
         )
         TRACE.set(consumer.context)
-        operation, model = self._labels
+        operation, model = self._of_path.operation, served.model
         asked: dict[str, str | int | float | bool | list[str]] = {
             metrics.OPERATION: operation,
             metrics.MODEL: model,
@@ -188,3 +204,15 @@ class _Told(Work):
         if call.body.token_limit is not None:
             asked["gen_ai.request.max_tokens"] = call.body.token_limit
         return [consumer, tracer.begin(f"{operation} {model}", INTERNAL, consumer.context, asked)]
+
+
+def _said(found: Outcome, usage: Usage) -> Attributes:
+    """What an answer says about itself, by the names of the GenAI conventions."""
+    said: dict[str, str | int | float | bool | list[str]] = {"headrace.outcome": found.state.value}
+    if usage.input_tokens is not None:
+        said["gen_ai.usage.input_tokens"] = usage.input_tokens
+    if usage.output_tokens is not None:
+        said["gen_ai.usage.output_tokens"] = usage.output_tokens
+    if reasons := finish_reasons_of(found.value):
+        said["gen_ai.response.finish_reasons"] = reasons
+    return said
