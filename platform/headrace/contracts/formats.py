@@ -13,19 +13,23 @@ from headrace.contracts.errors import NotAcceptable
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 CSV: Final = "text/csv"
+NPY: Final = "application/x-npy"
+SAFETENSORS: Final = "application/vnd.safetensors"
+_TYPES: Final = r"^(application/([\w.-]+\+)?json|application/(x-npy|vnd\.safetensors)|text/plain|text/csv)$"
 _MAX_ACCEPT_CHARS: Final = 1_000
 
 
 class Format(BaseModel):
     """A form of the answer.
 
-    type: `application/json` or any `…+json`, `text/plain`, or `text/csv`.
+    type: `application/json` or any `…+json`, `text/plain`, `text/csv`, or for tensors `application/x-npy`
+        (one) and `application/vnd.safetensors` (several, by name).
     select: JSON Pointer to the part of the answer that is given; empty for all of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: Annotated[str, StringConstraints(pattern=r"^(application/([\w.-]+\+)?json|text/plain|text/csv)$")]
+    type: Annotated[str, StringConstraints(pattern=_TYPES)]
     select: Annotated[str, StringConstraints(pattern=r"^(/([^~/]|~[01])*)*$", max_length=500)] = ""
 
     @property

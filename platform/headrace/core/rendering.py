@@ -7,7 +7,8 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.errors import EngineFailed
-from headrace.contracts.formats import CSV, TEXT, Format
+from headrace.contracts.formats import CSV, NPY, SAFETENSORS, TEXT, Format
+from headrace.core import tensor_files
 
 _MISSING: Final = object()
 
@@ -16,10 +17,11 @@ def render(answer: bytes, form: Format) -> bytes:
     """The bytes of `answer`, which is JSON, in that form.
 
     Text is a string as it is, and anything else as JSON. A table is a list of objects (their keys become the
-    first line), of lists, or an object of columns; what stands in a cell is a value, or JSON.
+    first line), of lists, or an object of columns; what stands in a cell is a value, or JSON. Tensors are
+    those of the Open Inference Protocol, or nested lists.
 
     Raises:
-        EngineFailed: the answer has no such part, or it is no table.
+        EngineFailed: the answer has no such part, or it is no table or tensor.
     """
     if form.is_plain:
         return answer
@@ -28,6 +30,10 @@ def render(answer: bytes, form: Format) -> bytes:
         return found.encode() if isinstance(found, str) else orjson.dumps(found)
     if form.type == CSV:
         return _table(found, form.select)
+    if form.type == NPY:
+        return tensor_files.npy(found, form.select)
+    if form.type == SAFETENSORS:
+        return tensor_files.safetensors(found, form.select)
     return orjson.dumps(found)
 
 
