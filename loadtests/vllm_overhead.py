@@ -111,7 +111,7 @@ async def measure(folder: Path) -> None:
     arms: dict[str, Arm] = {}
     for stream in (False, True):
         kind = "streamed" if stream else "whole"
-        arms[f"vLLM directly, {kind}"] = direct(engine._llm, stream=stream)
+        arms[f"vLLM directly, {kind}"] = direct(engine._core.llm, stream=stream)
         arms[f"engine's port, {kind}"] = through(engine, stream=stream)
     rates: dict[str, list[float]] = {name: [] for name in arms}
     for arm in arms.values():

@@ -40,7 +40,7 @@ async def engine() -> AsyncIterator[Any]:
 
 async def _is_idle(engine: Any) -> bool:
     """By the engine core's own word: it can forget all blocks of its cache only while no request has any."""
-    return bool(await engine._llm.reset_prefix_cache())
+    return bool(await engine._core.llm.reset_prefix_cache())
 
 
 async def _idle(engine: Any) -> None:
@@ -62,7 +62,7 @@ class TestTheSameAsVllm:
 
         async def direct(number: int) -> list[str]:
             params = SamplingParams(temperature=0, max_tokens=TOKENS, logprobs=0)
-            answers = engine._llm.generate(PROMPTS[number], params, f"direct-{number}")
+            answers = engine._core.llm.generate(PROMPTS[number], params, f"direct-{number}")
             *_, last = [answer async for answer in answers]
             assert len(last.outputs[0].token_ids) == len(last.outputs[0].logprobs)
             pairs = zip(last.outputs[0].token_ids, last.outputs[0].logprobs, strict=True)
@@ -230,7 +230,7 @@ class TestCancelling:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results), results
             assert await _is_idle(engine)
-            assert engine._llm.get_num_unfinished_requests() == 0
+            assert engine._core.llm.get_num_unfinished_requests() == 0
 
     async def test_it_opens_no_port_to_the_network(self, engine: Any) -> None:
         below = [psutil.Process(), *psutil.Process().children(recursive=True)]
