@@ -19,6 +19,7 @@ _ENGINES: Final = {
     "llamacpp": ("headrace.engines.llamacpp", "llamacpp"),
     "vllm": ("headrace.engines.vllm", "vllm"),
     "onnx": ("headrace.engines.onnx", "onnx"),
+    "torch": ("headrace.engines.torch", "torch"),
 }
 _IN_FOLDER: Final = frozenset({"onnx"})
 """Those that look into the function's own folder too."""
@@ -62,9 +63,6 @@ def _plain(
     if ":" in kind:
         foreign: Engine = _foreign(kind)(manifest, model_path)
         return foreign
-    if kind not in _ENGINES:
-        known = ", ".join(sorted([*_ENGINES, "python"]))
-        raise SetupError(f"Engine '{kind}' is not in this release; these are: {known}")
     module_name, extra = _ENGINES[kind]
     try:
         module: Any = import_module(module_name)

@@ -33,11 +33,6 @@ def test_wrong_arguments_are_told(args: dict[str, object], told: str) -> None:
         catalog.create(_manifest("echo", **args), None)
 
 
-def test_an_engine_of_another_release_is_told() -> None:
-    with pytest.raises(SetupError, match="'torch' is not in this release; these are: echo, llamacpp"):
-        catalog.create(_manifest("torch"), None)
-
-
 def test_an_engine_that_is_not_installed_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "headrace.engines.llamacpp", raising=False)
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
