@@ -136,6 +136,29 @@ async def test_a_generator_is_a_stream(client: httpx.AsyncClient, stack: Stack, 
     assert [json.loads(line[6:])["output"] for line in lines[:-1]] == [0, 1, 4, 9]
 
 
+async def test_a_streams_first_piece_is_there_before_the_second_is_made(
+    client: httpx.AsyncClient, stack: Stack, tmp_path: Path
+) -> None:
+    code = (
+        "import time\nfrom pathlib import Path\n\n"
+        "def predict(input, context):\n"
+        "    yield 'first'\n"
+        "    while not Path(input).exists():\n"
+        "        time.sleep(0.01)\n"
+        "    yield 'second'\n"
+    )
+    stack.deploy(write(tmp_path / "waiter", "waiter", code))
+    heard = tmp_path / "heard"
+    asked = {"model": "waiter", "input": str(heard), "stream": True}
+    outputs = []
+    async with asyncio.timeout(60), client.stream("POST", PREDICTIONS, json=asked) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {"):
+                outputs.append(json.loads(line[6:])["output"])
+                heard.touch()  # without the first piece there would never be a second
+    assert outputs == ["first", "second"]
+
+
 async def test_the_function_of_the_page_works(
     client: httpx.AsyncClient, stack: Stack, tmp_path: Path
 ) -> None:
