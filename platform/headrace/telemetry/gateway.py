@@ -52,7 +52,7 @@ class GatewayTelemetry:
         parent = headers.get(_PARENT)
         caller = None if parent is None else tracing.read(parent, headers.get(_STATE))
         if not self._telemetry.is_on:
-            return Exchange(caller)
+            return UNTOLD if caller is None else Exchange(caller)
         return _Told(self, route, caller, path)
 
     def _span(self, caller: TraceContext | None, route: str, path: str) -> Span | None:
