@@ -17,7 +17,7 @@ test: $(VENV)/.dev check  ## Every test, on real parts
 	$(BIN)/python -m pytest tests/contract tests/broker tests/e2e $(PYTEST_ARGS)
 
 # vLLM and torch warn of each other's plans, so warnings are no errors here.
-test-vllm: $(VLLM)/.made  ## The vllm engine, on a CPU: 6 GB of packages, five minutes
+test-vllm: $(VLLM)/.made  ## The engines vllm and torch, on a CPU: 6 GB of packages, a quarter of an hour
 	$(VLLM)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/vllm)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
