@@ -15,6 +15,8 @@ from headrace.contracts.tensors import Signature
 
 ENGINE_DIED: Final = 86
 """Exit code of a worker whose engine can serve no more."""
+MAX_RUNNING: Final = 256
+"""Jobs that a heartbeat names; a record of 15 kB."""
 
 
 class Event(BaseModel):
@@ -71,6 +73,7 @@ class WorkerHeartbeat(Event):
     member_id: the worker's id in its consumer group, so that whoever sees it die can send LeaveGroup
         for it (the obituary) and its partitions move at once.
     signature: of a model that takes tensors, once it is loaded.
+    running: ids of jobs that it runs now, the first `MAX_RUNNING` of them.
     """
 
     kind: Literal["worker"] = "worker"
@@ -89,6 +92,7 @@ class WorkerHeartbeat(Event):
     sent_at_s: float
     reason: str | None = None
     signature: Signature | None = None
+    running: tuple[str, ...] = ()
 
 
 class GatewayHeartbeat(Event):

@@ -5,7 +5,8 @@ answer "queued" for a request it never saw and "unknown" for one nobody made, wi
 submitted.
 
 Layout, 25 bytes in hex (50 characters) behind `req_`:
-time_ms (6) | model tag (5) | lane and partition (2) | random (5) | MAC (7, keyed BLAKE2b over the first 18)
+time_ms (6) | model tag (5) | lane and partition (2) | random (5) | MAC (7, keyed BLAKE2b over the first 18
+and the tenant: to anybody else it is an id that nobody made)
 """
 
 import hmac
@@ -38,16 +39,16 @@ def model_tag(model_slug: str) -> bytes:
     return blake2b(model_slug.encode(), digest_size=5).digest()
 
 
-def mint(key: bytes, what: RequestId, entropy: bytes) -> str:
+def mint(key: bytes, what: RequestId, entropy: bytes, tenant: bytes = b"") -> str:
     """Make an id. `entropy` is `RANDOM_BYTES` random bytes, `key` at most 64 secret bytes."""
     where = LANES.index(what.lane) << 14 | min(what.partition, _MAX_PARTITION)
     payload = what.made_at_ms.to_bytes(6) + what.model_tag + where.to_bytes(2) + entropy
-    mac = blake2b(payload, digest_size=_MAC_BYTES, key=key).digest()
+    mac = blake2b(payload + tenant, digest_size=_MAC_BYTES, key=key).digest()
     return PREFIX + (payload + mac).hex()
 
 
-def read(key: bytes, text: str) -> RequestId | None:
-    """What the id says, or None when it was not made with `key`."""
+def read(key: bytes, text: str, tenant: bytes = b"") -> RequestId | None:
+    """What the id says, or None when it was not made with `key` for this tenant."""
     body = text.removeprefix(PREFIX)
     if len(body) != _CHARS or not text.startswith(PREFIX) or body != body.lower():
         return None
@@ -56,7 +57,7 @@ def read(key: bytes, text: str) -> RequestId | None:
     except ValueError:
         return None
     payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-    if not hmac.compare_digest(mac, blake2b(payload, digest_size=_MAC_BYTES, key=key).digest()):
+    if not hmac.compare_digest(mac, blake2b(payload + tenant, digest_size=_MAC_BYTES, key=key).digest()):
         return None
     where = int.from_bytes(payload[11:13])
     lane_index = where >> 14

@@ -24,6 +24,7 @@ PATHS: Final = (*TEXT_PATHS, PREDICTIONS, EMBEDDINGS, INFER)
 URLS: Final = (*(path for path in PATHS if path != INFER), INFER_URL)
 """The same over HTTP."""
 MAX_ID_CHARS: Final = 256
+MAX_URL_CHARS: Final = 2048
 
 
 class ReplyAddress(NamedTuple):
@@ -37,6 +38,7 @@ class RequestHead(NamedTuple):
     """All that a request says about itself in its headers. A tuple, because one is made for each request.
 
     path: empty means the first that its model serves. accept: media types that the caller takes, as in HTTP.
+    webhook: a URL to tell how it ended. durable: the answer is kept, although somebody waits for it.
     """
 
     id: str
@@ -50,6 +52,13 @@ class RequestHead(NamedTuple):
     batch_id: str | None = None
     attempt: int = 1
     accept: str | None = None
+    webhook: str | None = None
+    durable: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer goes to `results`, so that it is a job."""
+        return self.reply is None or self.durable
 
 
 def write(head: RequestHead) -> h.Headers:
@@ -69,12 +78,16 @@ def write(head: RequestHead) -> h.Headers:
             out.append((h.REPLY_PARTITION, str(head.reply.partition).encode()))
     if head.expires_at_s is not None:
         out.append(expiry(head.expires_at_s))
-    if head.tenant is not None:
-        out.append((h.TENANT_ID, head.tenant.encode()))
-    if head.batch_id is not None:
-        out.append((h.BATCH_ID, head.batch_id.encode()))
-    if head.accept is not None:
-        out.append((h.ACCEPT, head.accept.encode()))
+    for name, said in (
+        (h.TENANT_ID, head.tenant),
+        (h.BATCH_ID, head.batch_id),
+        (h.ACCEPT, head.accept),
+        (h.WEBHOOK, head.webhook),
+    ):
+        if said is not None:
+            out.append((name, said.encode()))
+    if head.durable:
+        out.append((h.DURABLE, b"true"))
     if head.attempt != 1:
         out.append((h.ATTEMPT, str(head.attempt).encode()))
     out.extend(head.correlation)
@@ -87,7 +100,10 @@ def expiry(expires_at_s: float) -> h.Header:
 
 
 _RARE: Final = frozenset(
-    {h.ID, h.SOURCE, h.API_PATH, h.EXPIRY_TIME, h.TENANT_ID, h.BATCH_ID, h.ATTEMPT, h.ACCEPT},
+    {
+        *(h.ID, h.SOURCE, h.API_PATH, h.EXPIRY_TIME, h.TENANT_ID, h.BATCH_ID, h.ATTEMPT, h.ACCEPT),
+        *(h.WEBHOOK, h.DURABLE),
+    },
 )
 """Many a direct publisher sends none of them."""
 
@@ -112,6 +128,8 @@ def read(headers: dict[str, bytes], *, default_id: str) -> RequestHead:
         batch_id=_text(headers, h.BATCH_ID),
         attempt=_number(headers, h.ATTEMPT) or 1,
         accept=_text(headers, h.ACCEPT),
+        webhook=_text(headers, h.WEBHOOK, MAX_URL_CHARS),
+        durable=headers.get(h.DURABLE) == b"true",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+from zlib import crc32
 
 from headrace.contracts.errors import InvalidRequest
 
@@ -22,6 +23,7 @@ class Lane(StrEnum):
 
 LANES: Final = tuple(Lane)
 REPLY_PARTITIONS: Final = 64
+STREAM_PARTITIONS: Final = 16
 MAX_NAME_CHARS: Final = 128
 
 # Alphanumeric runs joined by single separators: "--" never occurs in a name, so it can introduce an escape.
@@ -58,6 +60,11 @@ def unslug(text: str) -> str:
     return _ESCAPED.sub(lambda match: _UNESCAPES[match[0]], text)
 
 
+def stream_partition(request_id: bytes) -> int:
+    """Where in `streams` a request's chunks are; everybody must come to the same."""
+    return crc32(request_id) % STREAM_PARTITIONS
+
+
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
     """A topic as it should be created."""
@@ -82,6 +89,11 @@ class Topics:
     def results(self) -> str:
         """Final results of asynchronous work, and of publishers who named no reply topic."""
         return f"{self.prefix}results"
+
+    @property
+    def streams(self) -> str:
+        """Chunks of asynchronous streams, which callers may take up anywhere and again."""
+        return f"{self.prefix}streams"
 
     @property
     def dead_letters(self) -> str:
@@ -136,6 +148,7 @@ class Topics:
         return (
             TopicPlan(self.replies, REPLY_PARTITIONS, _delete(15 * _MINUTE_MS, 5 * _MINUTE_MS)),
             TopicPlan(self.results, 8, _delete(_DAY_MS)),
+            TopicPlan(self.streams, STREAM_PARTITIONS, _delete(STREAM_RETENTION_MS)),
             TopicPlan(self.dead_letters, 4, _delete(30 * _DAY_MS, _DAY_MS)),
             *(TopicPlan(self.retries(delay), 4, _delete(_DAY_MS)) for delay in RETRY_DELAYS_S),
             # A cancel must outlive the request that it is for; older words are of no use to anybody.
@@ -162,6 +175,9 @@ REQUEST_RETENTION_MS: Final[Mapping[Lane, int]] = {
     Lane.DEFAULT: 6 * _HOUR_MS,
     Lane.FLEX: 7 * _DAY_MS,
 }
+
+STREAM_RETENTION_MS: Final = 6 * _HOUR_MS
+"""As long as a stream can be taken up again; after it the whole answer still can be had."""
 
 RETRY_DELAYS_S: Final[Mapping[str, float]] = {"5s": 5.0, "30s": 30.0, "5m": 300.0}
 """The retry topics: records wait in order, so each topic has one delay."""

@@ -11,7 +11,7 @@ from headrace.contracts.errors import HeadraceError
 from headrace.contracts.replies import ReplyHead
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
-from headrace.contracts.topics import Topics
+from headrace.contracts.topics import Topics, stream_partition
 from headrace.core.ports import Outgoing
 
 SHORT_BYTES: Final = 10_000
@@ -100,14 +100,33 @@ def to_results(target: ReplyTarget, why: str) -> ReplyTarget:
 
 
 def chunk(rules: ReplyRules, target: ReplyTarget, value: bytes, sequence: int) -> Outgoing:
-    """The record of one chunk, the `sequence`th from 0."""
-    return _record(rules, target, _head(rules, target, sequence), value)
+    """The record of one chunk, the `sequence`th from 0; for `streams` when nobody waits for it."""
+    head = _head(rules, target, sequence)
+    if target.address is None:
+        return _streamed(rules, head, value)
+    return _record(rules, target, head, value)
 
 
 def final(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int = 0) -> Outgoing:
     """The record of the final word, after so many chunks."""
     head = _head(rules, target, chunks, outcome)
     return _record(rules, target, head, outcome.value)
+
+
+def kept(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int = 0) -> Outgoing:
+    """The same record for `results`, whoever else gets it."""
+    headers = replies.write(_head(rules, target, chunks, outcome))
+    return _kept(rules, target, headers, outcome.value)
+
+
+def stream_end(rules: ReplyRules, target: ReplyTarget, outcome: Outcome, chunks: int) -> Outgoing:
+    """The same record for `streams`, behind its chunks."""
+    return _streamed(rules, _head(rules, target, chunks, outcome), outcome.value)
+
+
+def _streamed(rules: ReplyRules, head: ReplyHead, value: bytes) -> Outgoing:
+    key = head.causation_id.encode()
+    return Outgoing(rules.topics.streams, value, key, replies.write(head), stream_partition(key))
 
 
 def _head(rules: ReplyRules, target: ReplyTarget, sequence: int, outcome: Outcome | None = None) -> ReplyHead:
@@ -135,6 +154,20 @@ def _record(rules: ReplyRules, target: ReplyTarget, head: ReplyHead, value: byte
         partition = target.address.partition
         key = None if partition is not None else head.causation_id.encode()
         return Outgoing(target.address.topic, value, key, headers, partition)
+    return _kept(rules, target, headers, value)
+
+
+def _kept(rules: ReplyRules, target: ReplyTarget, headers: h.Headers, value: bytes) -> Outgoing:
+    """A final record for `results`, which says by itself whose it is and who is to be told."""
+    head = target.head
     if target.refused is not None:
         headers.append((h.REPLY_REFUSED, target.refused.encode()))
-    return Outgoing(rules.topics.results, value, head.causation_id.encode(), headers)
+    for name, said in (
+        (h.TENANT_ID, head.tenant),
+        (h.BATCH_ID, head.batch_id),
+        (h.WEBHOOK, head.webhook),
+        (h.API_PATH, head.path),
+    ):
+        if said:
+            headers.append((name, said.encode()))
+    return Outgoing(rules.topics.results, value, head.id.encode(), headers)

@@ -53,7 +53,9 @@ def believed(head: RequestHead, *, trusted: bool) -> RequestHead:
         raise InvalidRequest(
             f"ids that begin with {ids.PREFIX} are made by gateways; choose another {h.ID}", param=h.ID
         )
-    return head if head.tenant is None else head._replace(tenant=None)
+    if head.tenant is None and head.webhook is None:
+        return head
+    return head._replace(tenant=None, webhook=None)
 
 
 def internal_reply_refusal(topics: Topics, address: ReplyAddress, *, trusted: bool) -> str | None:

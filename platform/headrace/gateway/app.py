@@ -18,6 +18,7 @@ from headrace.contracts.errors import HeadraceError
 from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import INFER, INFER_URL, PATHS, ReplyAddress
 from headrace.core.ports import Reader
+from headrace.gateway.callers import Callers
 from headrace.gateway.catalog import routes
 from headrace.gateway.channel import Identity
 from headrace.gateway.claims import Collector
@@ -129,16 +130,18 @@ def application(
     directory: Directory,
     is_ready: Callable[[], bool],
     telemetry: GatewayTelemetry | None = None,
+    more: Sequence[Route] = (),
 ) -> Front:
-    """Everything this gateway serves."""
+    """Everything this gateway serves. `more`: what needs a database or a bucket."""
     telemetry = telemetry or GatewayTelemetry()
-    inference = {path: Inference(path, submitter, settings, telemetry) for path in PATHS if path != INFER}
-    infer = Inference(INFER, submitter, settings, telemetry)
+    callers = Callers(settings)
+    inference = {path: Inference(path, submitter, callers, telemetry) for path in PATHS if path != INFER}
+    infer = Inference(INFER, submitter, callers, telemetry)
     # Listed again, so that Starlette answers other methods with 405.
     listed = [Route(path, endpoint, methods=["POST"]) for path, endpoint in inference.items()]
     listed.append(Route(INFER_URL.replace("{model}", "{name:path}"), infer, methods=["POST"]))
     rest = Starlette(
-        routes=[*listed, *routes(directory, is_ready)],
+        routes=[*listed, *more, *routes(directory, is_ready)],
         exception_handlers={HTTPException: on_http_exception, HeadraceError: on_refusal, Exception: on_error},
     )
     # A redirect has no request id, and no client of an API expects one.

@@ -12,11 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
 from headrace.contracts.requests import INFER, INFER_URL
+from headrace.gateway.callers import Callers
 from headrace.gateway.problems import refuse, respond, retry_headers
 from headrace.gateway.submit import Asked, Submitter
-from headrace.gateway.tenants import tenant_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
-from headrace.settings import GatewaySettings
 from headrace.telemetry.gateway import GatewayTelemetry
 
 _log = logging.getLogger(__name__)
@@ -45,15 +44,14 @@ class Inference:
     """One inference path, as an ASGI application."""
 
     def __init__(
-        self, path: str, submitter: Submitter, settings: GatewaySettings, telemetry: GatewayTelemetry
+        self, path: str, submitter: Submitter, callers: Callers, telemetry: GatewayTelemetry
     ) -> None:
         self._path = path
         self._route = INFER_URL if path == INFER else path
         self._telemetry = telemetry
         self._submitter = submitter
-        self._limit_bytes = settings.max_body_bytes
-        name = settings.tenant_header
-        self._tenant_header = None if name is None else name.lower().encode()
+        self._callers = callers
+        self._limit_bytes = submitter.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -61,7 +59,8 @@ class Inference:
         exchange = self._telemetry.begin(headers, self._route, scope["path"])
         try:
             value = await _read_body(headers, receive, self._limit_bytes)
-            asked = Asked(self._path, value, self._model(scope), self._tenant(scope), headers.get(b"accept"))
+            caller = self._callers.identify(scope["headers"])
+            asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"))
             checked = self._submitter.check(asked)
             waiting = await self._submitter.submit(checked, exchange)
         except HeadraceError as error:
@@ -85,9 +84,6 @@ class Inference:
     def _model(self, scope: Scope) -> str | None:
         """The model's name in the URL, where it is in there."""
         return scope["path"][len(_BEFORE_MODEL) : -len(_BEHIND_MODEL)] if self._path == INFER else None
-
-    def _tenant(self, scope: Scope) -> bytes | None:
-        return None if self._tenant_header is None else tenant_of(self._tenant_header, scope["headers"])
 
     async def _answer(self, waiting: Waiting, send: Send) -> None:
         try:

@@ -61,7 +61,7 @@ class Submitter:
     def __init__(
         self, settings: GatewaySettings, identity: Identity, directory: Directory, publisher: Publisher
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._identity = identity
         self._directory = directory
         self._publisher = publisher
@@ -89,7 +89,7 @@ class Submitter:
         admission.check_path(model, path)
         admission.check_size(model, len(value))
         admission.check_body(model, body)
-        admission.check_load(len(self.replies), self._settings.max_waiting)
+        admission.check_load(len(self.replies), self.settings.max_waiting)
         return Checked(model, path, body, value, tenant, _form(model, body, accept))
 
     async def submit(self, checked: Checked, exchange: Exchange = UNTOLD) -> Waiting:
@@ -104,8 +104,10 @@ class Submitter:
         partition = channel.next_partition()
         now_s = time.time()
         what = RequestId(int(now_s * 1000), channel.model_tag, channel.lane, partition)
-        request_id = ids.mint(self._identity.key, what, self._entropy.take(ids.RANDOM_BYTES))
-        wait_s = min(self._settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)
+        request_id = ids.mint(
+            self._identity.key, what, self._entropy.take(ids.RANDOM_BYTES), checked.tenant or b""
+        )
+        wait_s = min(self.settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)
         until_s = self._loop.time() + wait_s
         if checked.body.stream:
             usage = checked.body.wants_usage_chunk

@@ -1,15 +1,13 @@
-"""Who asks, as a trusted proxy says it, and how much each may ask for."""
+"""How much each tenant may ask for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
-from headrace.contracts.errors import InvalidRequest
 from headrace.core.limits import Bucket, OverLimit, Refused, TenantLimits, decide
 from headrace.settings import GatewaySettings
 
 _MAX_BUCKETS: Final = 10_000
 """Two megabytes. The bucket used longest ago is forgotten first, which gives its tenant a new burst."""
-_MAX_TENANT_BYTES: Final = 256
 
 
 class Tenants:
@@ -62,25 +60,3 @@ class Tenants:
 def limits_of(settings: GatewaySettings) -> TenantLimits:
     """The limits that the settings name."""
     return TenantLimits(settings.tenant_max_waiting, settings.tenant_rate_per_s, settings.tenant_burst)
-
-
-def tenant_of(name: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The tenant in the header `name` (lower case); None when it is absent or empty.
-
-    Raises:
-        InvalidRequest: it is there twice, too long or not UTF-8: no proxy of ours has set it.
-    """
-    found = [value for header, value in headers if header == name]
-    if not found:
-        return None
-    shown = name.decode()
-    if len(found) > 1:
-        raise InvalidRequest(f"Header {shown} is there twice: the proxy must replace what callers send")
-    tenant = found[0]
-    if len(tenant) > _MAX_TENANT_BYTES:
-        raise InvalidRequest(f"Header {shown} is over {_MAX_TENANT_BYTES} bytes")
-    try:
-        tenant.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"Header {shown} is not UTF-8 text") from None
-    return tenant or None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Table, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -59,6 +59,17 @@ def open_engine(settings: DatabaseSettings) -> AsyncEngine:
 def shown(url: URL) -> str:
     """The URL without its password."""
     return url.render_as_string(hide_password=True)
+
+
+def insert(engine: AsyncEngine, table: Table) -> Any:
+    """An insert that may say what happens on a conflict: the two dialects spell it each in its own way."""
+    dialect: Any
+    # Each costs 4 MB to import.
+    if engine.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite as dialect  # noqa: PLC0415
+    else:
+        from sqlalchemy.dialects import postgresql as dialect  # noqa: PLC0415
+    return dialect.insert(table)
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
-from headrace.contracts.events import ENGINE_DIED, Cancel, Handover, ModelDeployed, Obituary, WorkerState
+from headrace.contracts.events import (
+    ENGINE_DIED,
+    MAX_RUNNING,
+    Cancel,
+    Handover,
+    ModelDeployed,
+    Obituary,
+    WorkerState,
+)
 from headrace.contracts.topics import LANES
 from headrace.core.answers import ReplyRules
 from headrace.core.blame import heard
@@ -105,6 +113,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             member_id=source.member_id,
             group=source.group,
             signature=getattr(engine, "signature", None),  # only those of tensors have one
+            running=loop.jobs(MAX_RUNNING),
         )
         _hear(news, loop, parts, source)
         follower = asyncio.create_task(news.follow())

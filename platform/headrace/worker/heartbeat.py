@@ -37,6 +37,7 @@ class Vitals:
     member_id: str | None = None
     group: str | None = None
     signature: Signature | None = None
+    running: tuple[str, ...] = ()
 
 
 class Heartbeat:
@@ -74,6 +75,7 @@ class Heartbeat:
             sent_at_s=time.time(),
             reason=reason,
             signature=vitals.signature,
+            running=vitals.running,
         )
         await self._send(event.encode())
 

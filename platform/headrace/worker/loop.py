@@ -9,6 +9,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from headrace.contracts.errors import (
@@ -59,6 +60,7 @@ class _Running:
     expires_at_s: float | None = None
     verdict: Outcome | None = None
     trusted: bool = True
+    is_job: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Loop:
     def in_flight(self) -> int:
         """Requests running now."""
         return len(self._running)
+
+    def jobs(self, limit: int) -> tuple[str, ...]:
+        """Ids of some of the jobs that run now."""
+        found = (r.request_id for r in self._running.values() if r.is_job and r.request_id is not None)
+        return tuple(islice(found, limit))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take and start requests until `stop` is set.
@@ -221,6 +228,7 @@ class Loop:
         parts, running = self._parts, self._running[job.record.place]
         running.request_id, running.trusted = job.head.id, job.trusted
         running.expires_at_s = job.expires_at_s
+        running.is_job = job.head.is_kept
         work = parts.told.begin(job.record, job.call)
         try:
             reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)

@@ -55,9 +55,7 @@ class Reply:
         return self._chunks
 
     async def chunk(self, value: bytes) -> None:
-        """Send a chunk on its way. `results` gets no chunks: its readers want the whole."""
-        if self._target.address is None:
-            return
+        """Send a chunk on its way: to who waits for it, or to `streams`, where it may be read again."""
         sequence = self._chunks
         self._chunks += 1
         try:
@@ -71,6 +69,21 @@ class Reply:
 
         A result that is too large for a record goes to the bucket, and a reference to the caller.
         """
+        if self._target.address is not None and self._target.head.durable:
+            kept = self._target._replace(address=None)
+            await Reply(self._publisher, self._rules, self._keeper, kept).finish(outcome)
+        sent = await self._send(outcome)
+        if self._target.address is None and self._chunks:
+            await self._end_stream(sent)
+
+    async def _end_stream(self, outcome: Outcome) -> None:
+        """Tell readers of the stream at once; those who miss it find the answer in the archive."""
+        end = answers.stream_end(self._rules, self._target, outcome, self._chunks)
+        with suppress(Unavailable, BodyTooLarge):
+            await self._publisher.send(end)
+
+    async def _send(self, outcome: Outcome) -> Outcome:
+        """Returns what the broker has in the end."""
         attempt = 0
         claim: Claim | None = None
         while True:
@@ -88,7 +101,7 @@ class Reply:
                 attempt += 1
                 await self._give_the_caller_up(error)
             else:
-                return
+                return outcome
 
     async def _give_the_caller_up(self, error: Unavailable) -> None:
         """An address that can never be written to must not keep a worker's slot for ever."""

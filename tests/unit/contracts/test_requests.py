@@ -25,6 +25,8 @@ _heads = st.builds(
     batch_id=st.none() | _text,
     attempt=st.integers(1, 999_999_999),
     accept=st.none() | _text,
+    webhook=st.none() | _text,
+    durable=st.booleans(),
 )
 
 

@@ -5,6 +5,7 @@ import pytest
 from headrace.contracts import headers as h
 from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
+from headrace.contracts.topics import stream_partition
 from headrace.core.answers import Outcome, ReplyRules
 from headrace.worker.replies import Replies
 
@@ -38,11 +39,30 @@ async def test_to_the_topic_that_was_asked_for(replies, log):
     assert len({t[h.ID] for t in told}) == 3
 
 
-async def test_without_an_address_the_whole_goes_to_results(replies, log, topics):
+async def test_without_an_address_the_whole_goes_to_results_and_chunks_to_streams(replies, log, topics):
     reply = await replies.open(head(), "1:w")
     await reply.chunk(b"a")
     await reply.finish(DONE)
-    assert [(r.topic, r.key) for r in log.records] == [(topics.results, b"r1")]
+    assert [(r.topic, r.key, r.value) for r in log.records] == [
+        (topics.streams, b"r1", b"a"),
+        (topics.results, b"r1", DONE.value),
+        (topics.streams, b"r1", DONE.value),
+    ]
+    assert {r.partition for r in log.records if r.topic == topics.streams} == {stream_partition(b"r1")}
+
+
+async def test_without_chunks_nothing_goes_to_streams(replies, log, topics):
+    await (await replies.open(head(), "1:w")).finish(DONE)
+    assert [r.topic for r in log.records] == [topics.results]
+
+
+async def test_a_kept_answer_is_in_results_before_it_is_with_its_caller(replies, log, topics):
+    asked = head("replies.here")._replace(durable=True, tenant="a", webhook="https://there.test/")
+    await (await replies.open(asked, "1:w")).finish(DONE)
+    assert [r.topic for r in log.records] == [topics.results, "replies.here"]
+    kept, sent = (dict(record.headers) for record in log.records)
+    assert (kept[h.TENANT_ID], kept[h.WEBHOOK]) == (b"a", b"https://there.test/")
+    assert h.WEBHOOK not in sent
 
 
 @pytest.mark.parametrize(

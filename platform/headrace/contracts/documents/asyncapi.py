@@ -51,6 +51,11 @@ _CHUNKS: Final = ("ChatCompletionChunk", "CompletionChunk", "PredictionChunk")
 _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "replies": (_TOPICS.replies, ("chunk", "final"), "Answers to gateways, a partition each."),
     "results": (_TOPICS.results, ("final",), "Answers whose request names no reply topic we may use."),
+    "streams": (
+        _TOPICS.streams,
+        ("chunk", "final"),
+        "Chunks of answers that nobody waits for; partition: CRC-32 of the request id modulo 16.",
+    ),
     "deadLetters": (_TOPICS.dead_letters, ("deadLetter",), "Records that could not be served."),
     **{
         f"retries{delay}": (_TOPICS.retries(delay), ("retry",), f"Requests whose next attempt is in {delay}.")
@@ -165,6 +170,8 @@ def _operations() -> dict[str, Any]:
     found["readResults"] = _simple("receive", "publisher", "results")
     found["archiveResults"] = _simple("receive", "platform", "results")
     found["writeResults"] = _simple("send", "platform", "results")
+    found["readStreams"] = _simple("receive", "publisher", "streams")
+    found["writeStreams"] = _simple("send", "platform", "streams")
     for name in (
         "replies",
         "deadLetters",

@@ -51,6 +51,12 @@ REQUEST_HEADERS: Final = (
     HeaderRow((h.EXPIRY_TIME,), "Deadline, RFC 3339 with a time zone. Default: the model's own.", _TIME),
     HeaderRow((h.TENANT_ID,), "On whose account.", _TEXT),
     HeaderRow((h.BATCH_ID,), "Batch it belongs to.", _TEXT),
+    HeaderRow((h.WEBHOOK,), "URL that is told how it ended; only with a gateway's signature.", _TEXT),
+    HeaderRow(
+        (h.DURABLE,),
+        "Beside a reply topic: the answer goes to `results` as well, and first.",
+        {"const": "true"},
+    ),
     HeaderRow((h.ATTEMPT,), "Which attempt this is, from 1.", _NUMBER),
     HeaderRow((h.SIGNATURE,), "A gateway's word for id, tenant, model and deadline.", _TEXT),
     HeaderRow((h.REPLAY_OF,), "The dead letter it is sent from once more.", _TEXT),
@@ -93,6 +99,10 @@ REPLY_HEADERS: Final = (
     ),
     HeaderRow((h.DATA_SHA256,), f"SHA-256 of what lies at {h.DATA_REF}, in hex.", _SHA256),
     HeaderRow((h.DATA_SIZE,), f"Bytes that lie at {h.DATA_REF}.", _NUMBER),
+    HeaderRow((h.TENANT_ID,), "In `results`: on whose account.", _TEXT),
+    HeaderRow((h.BATCH_ID,), "In `results`: the batch it belongs to.", _TEXT),
+    HeaderRow((h.WEBHOOK,), "In `results`: the URL that the request named.", _TEXT),
+    HeaderRow((h.API_PATH,), "In `results`: the path of the request.", _TEXT),
     HeaderRow((h.REPLY_REFUSED,), "Why it is here and not in the topic that was asked for.", _TEXT),
 )
 
