@@ -31,7 +31,7 @@ result:
     words: {{ type: integer }}
   required: [words]
 limits:
-  deadline_s: 60 # from the moment a request is in Kafka
+  deadline_s: 60 # who waits, waits so long; a job may run so long
 scaling:
   min_workers: 1
   max_workers: 1

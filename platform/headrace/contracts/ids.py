@@ -69,3 +69,14 @@ def read(key: bytes, text: str, tenant: bytes = b"") -> RequestId | None:
         lane=LANES[lane_index],
         partition=where & _MAX_PARTITION,
     )
+
+
+def made_at_s(text: str) -> float | None:
+    """When the id says that it was made, in Unix seconds, whoever made it; None when it does not say."""
+    body = text.removeprefix(PREFIX)
+    if len(body) != _CHARS or not text.startswith(PREFIX):
+        return None
+    try:
+        return int(body[:12], 16) / 1000
+    except ValueError:
+        return None

@@ -13,14 +13,17 @@ from headrace.contracts.topics import LANES, RETRY_DELAYS_S, unslug
 from headrace.core.archive import FinalResult
 from headrace.core.cancels import Cancels
 from headrace.core.identity import UNCHECKED, Trust
+from headrace.core.jobs import Job
 from headrace.core.ports import Record
 from headrace.dispatcher import archiver as archiving
 from headrace.dispatcher import caretaker as caring
+from headrace.dispatcher import indexer as indexing
 from headrace.dispatcher import retries as retrying
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Archiver
 from headrace.dispatcher.caretaker import Caretaker
 from headrace.dispatcher.deployed import Deployed
+from headrace.dispatcher.indexer import Indexer
 from headrace.dispatcher.retries import Retries
 from headrace.kafka.admin import Admin
 from headrace.kafka.control import Control
@@ -36,6 +39,7 @@ from headrace.telemetry.instruments import Instruments
 from headrace.telemetry.setup import opened
 
 if TYPE_CHECKING:
+    from headrace.store.jobs import Jobs
     from headrace.store.results import Results
 
 _log = logging.getLogger(__name__)
@@ -53,15 +57,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
-        archive = _LateArchive(settings.database)
-        stack.push_async_callback(archive.close)
+        store = _LateStore(settings.database)
+        stack.push_async_callback(store.close)
         async with Admin(settings.kafka) as admin:
             await admin.ensure_topics(topics.shared_plans())
         producer = Producer(settings.kafka, source="dispatcher")
         await producer.start()
         stack.push_async_callback(producer.stop)
         results = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}archiver", [topics.results])
-        archiver = Archiver(archiving.Parts(results, archive, producer, topics, settings.dispatcher))
+        archiver = Archiver(archiving.Parts(results, store, producer, topics, settings.dispatcher))
         waiting = [topics.retries(delay) for delay in RETRY_DELAYS_S]
         due = DelayedReader(settings.kafka, f"{settings.kafka.topic_prefix}retries", waiting, retrying.due_s)
         answering = Answering(producer, topics, settings.worker.reply_topics)
@@ -71,7 +75,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         groups = await stack.enter_async_context(_Groups(settings.kafka))
         interval_s = settings.dispatcher.caretaker_interval_s
         caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
-        for source in (results, due):
+        asked = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}indexer", [])
+        indexer = Indexer(indexing.Parts(asked, store, lambda: models, topics, trust, settings.dispatcher))
+        for source in (results, due, asked):
             await source.start()
             stack.push_async_callback(source.stop)
         if settings.s3.is_given:
@@ -81,7 +87,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             counting = asyncio.create_task(groups.count(telemetry.instruments, settings.telemetry))
             stack.callback(counting.cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)], followers)
+        await _all([archiver.run(stop), indexer.run(stop), retries.run(stop), caretaker.run(stop)], followers)
 
 
 async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[None]]) -> None:
@@ -175,8 +181,8 @@ def _trust(settings: Settings) -> Trust:
     return trust
 
 
-class _LateArchive:
-    """The archive, opened when the first result comes.
+class _LateStore:
+    """The archive and the index of jobs, opened when the first result or job comes.
 
     An idle dispatcher on SQLite then does without SQLAlchemy's 25 MB. A server's URL is checked at once:
     it is more likely to be wrong.
@@ -184,24 +190,33 @@ class _LateArchive:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
-        self._results: Results | None = None
+        self._opened: tuple[Results, Jobs] | None = None
         if not settings.url.startswith("sqlite"):
             self._open()
 
     async def add_many(self, rows: Sequence[FinalResult]) -> int:
-        return await self._open().add_many(rows)
+        return await self._open()[0].add_many(rows)
+
+    async def index(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            await self._open()[1].index(jobs)
 
     async def purge(self, now_s: float) -> int:
-        return 0 if self._results is None else await self._results.purge(now_s)
+        if self._opened is None:
+            return 0
+        results, jobs = self._opened
+        return await results.purge(now_s) + await jobs.purge(now_s)
 
     async def close(self) -> None:
-        if self._results is not None:
-            await self._results.close()
+        if self._opened is not None:
+            await self._opened[0].close()
 
-    def _open(self) -> "Results":
-        if self._results is None:
+    def _open(self) -> "tuple[Results, Jobs]":
+        if self._opened is None:
             from headrace.store.database import open_engine  # noqa: PLC0415
+            from headrace.store.jobs import Jobs  # noqa: PLC0415
             from headrace.store.results import Results  # noqa: PLC0415
 
-            self._results = Results(open_engine(self._settings))
-        return self._results
+            engine = open_engine(self._settings)
+            self._opened = Results(engine), Jobs(engine)
+        return self._opened

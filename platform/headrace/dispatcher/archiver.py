@@ -9,8 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InvalidRequest, Unavailable
@@ -18,13 +18,12 @@ from headrace.contracts.topics import Topics
 from headrace.core.archive import Archive, FinalResult, final_result
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Outgoing, Publisher, Record
+from headrace.dispatcher.insisting import insist
 from headrace.settings import DispatcherSettings
 
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 1.0
-_RETRY_S: Final = (0.2, 1.0, 5.0, 15.0)
-"""Waits while something does not serve; the last one repeats."""
 _PURGE_INTERVAL_S: Final = 60.0
 
 
@@ -64,31 +63,11 @@ class Archiver:
         while not stop.is_set():
             records = await parts.source.poll(_POLL_S, parts.settings.archive_batch)
             if records:
-                if not await self._settle(records, stop):
+                if not await insist(partial(self._archive, records), stop, "results"):
                     return
                 if not await parts.source.commit():
                     _log.warning("the group has moved on; up to %d results come again", len(records))
             await self._purge()
-
-    async def _settle(self, records: Sequence[Record], stop: asyncio.Event) -> bool:
-        """Give every record its fate, however long that takes; False when told to stop before."""
-        attempt = 0
-        while True:
-            try:
-                await self._archive(records)
-            except Unavailable as error:
-                if not attempt:
-                    _log.warning("results wait: %s", error)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_RETRY_S[min(attempt, len(_RETRY_S) - 1)]):
-                        await stop.wait()
-                if stop.is_set():
-                    return False
-                attempt += 1
-            else:
-                if attempt:
-                    _log.info("results flow again after %d attempts", attempt)
-                return True
 
     async def _archive(self, records: Sequence[Record]) -> None:
         rows: list[tuple[Record, FinalResult]] = []

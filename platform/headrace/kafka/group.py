@@ -1,7 +1,7 @@
 """Reading topics as a member of a consumer group, in order: for services that finish what they polled."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -17,15 +17,25 @@ from headrace.settings import KafkaSettings
 class GroupReader:
     """Polls, and commits all that was polled. At least once: after a rebalance records may come again."""
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, topics: Iterable[str]) -> None:
         self._settings = settings
         self._group = group
-        self._topics = topics
+        self._topics = frozenset(topics)
         self._raw: Any = None
 
     async def start(self) -> None:
         """Join the group; waits for Kafka as long as it takes."""
         self._raw = await start_patiently(self._build, close, self._settings)
+
+    def follow(self, topics: Iterable[str]) -> None:
+        """Read these topics from now on."""
+        wanted = frozenset(topics)
+        if wanted != self._topics:
+            self._topics = wanted
+            if wanted:
+                self._raw.subscribe(wanted)
+            else:
+                self._raw.unsubscribe()
 
     async def stop(self) -> None:
         """Leave the group."""
@@ -35,6 +45,9 @@ class GroupReader:
 
     async def poll(self, timeout_s: float, max_records: int) -> Sequence[Record]:
         """The next records; empty after `timeout_s`."""
+        if not self._topics:
+            await asyncio.sleep(timeout_s)
+            return []
         try:
             polled = await self._raw.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:

@@ -26,6 +26,7 @@ from headrace.contracts.states import State
 from headrace.core.answers import Outcome, failure
 from headrace.core.blame import GUILTY
 from headrace.core.cancels import Cancels
+from headrace.core.deadlines import run_until_s
 from headrace.core.identity import Trust, may_cancel
 from headrace.core.ports import Engine, Place, Record, WorkSource
 from headrace.core.rendering import render
@@ -227,7 +228,7 @@ class Loop:
     async def _run(self, job: Job) -> None:
         parts, running = self._parts, self._running[job.record.place]
         running.request_id, running.trusted = job.head.id, job.trusted
-        running.expires_at_s = job.expires_at_s
+        running.expires_at_s = run_until_s(job.expires_at_s, job.head, parts.deployed, time.time())
         running.is_job = job.head.is_kept
         work = parts.told.begin(job.record, job.call)
         try:

@@ -5,7 +5,7 @@ import pytest
 from headrace.contracts import requests
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.manifest import Manifest
-from headrace.contracts.requests import RequestHead
+from headrace.contracts.requests import ReplyAddress, RequestHead
 from headrace.contracts.states import State
 from headrace.core import vacancy as module
 from headrace.core.cancels import Cancels
@@ -24,7 +24,8 @@ DEPLOYED = ModelDeployed(
 
 
 def record(offset, at_s=0.0, **head):
-    headers = dict(requests.write(RequestHead(id=head.pop("id", f"r{offset}"), source="/t", **head)))
+    head = {"id": f"r{offset}", "source": "/t", "reply": ReplyAddress("replies.here"), **head}
+    headers = dict(requests.write(RequestHead(**head)))
     return Record(Place(*PART, offset), None, b"{}", headers, int(at_s * 1000))
 
 

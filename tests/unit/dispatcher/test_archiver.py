@@ -14,7 +14,7 @@ from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
 from headrace.core.archive import FinalResult
 from headrace.core.ports import Outgoing, Place, Record
-from headrace.dispatcher import archiver
+from headrace.dispatcher import archiver, insisting
 from headrace.dispatcher.archiver import Archiver, Parts
 from headrace.settings import DatabaseSettings, DispatcherSettings
 from headrace.store.database import open_engine
@@ -97,7 +97,7 @@ async def results(tmp_path: Path) -> AsyncIterator[Results]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archiver, "_RETRY_S", (0.01,))
+    monkeypatch.setattr(insisting, "_RETRY_S", (0.01,))
 
 
 async def _run(

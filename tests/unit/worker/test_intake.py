@@ -6,7 +6,9 @@ import pytest
 from tests.unit.worker.conftest import body, record
 
 from headrace.contracts.manifest import Manifest
-from headrace.contracts.requests import COMPLETIONS, RequestHead
+from headrace.contracts.requests import COMPLETIONS, ReplyAddress, RequestHead
+from headrace.contracts.topics import Lane
+from headrace.core.deadlines import patience_s
 from headrace.core.identity import Trust
 from headrace.worker.intake import Job, Refusal, read
 
@@ -16,13 +18,20 @@ def test_a_plain_body_without_any_header_is_a_request(deployed):
     assert isinstance(job, Job)
     assert job.head.id == "headrace.requests.echo.default-0-0"
     assert job.call.path == "/v1/chat/completions"
+    assert job.expires_at_s == pytest.approx(time.time() + patience_s(Lane.DEFAULT), abs=1)
+
+
+def test_who_waits_waits_as_long_as_the_model_says(deployed):
+    job = read(record(headers={"reply_to": b"replies.here"}), deployed, time.time())
     assert job.expires_at_s == pytest.approx(time.time() + 60, abs=1)
 
 
 def test_the_callers_deadline_wins_when_it_is_earlier(deployed):
     soon = RequestHead(id="a", source="/t", expires_at_s=time.time() + 5)
     assert read(record(head=soon), deployed, time.time()).expires_at_s == pytest.approx(soon.expires_at_s)
-    late = RequestHead(id="a", source="/t", expires_at_s=time.time() + 999)
+    late = RequestHead(
+        id="a", source="/t", reply=ReplyAddress("replies.here"), expires_at_s=time.time() + 999
+    )
     assert read(record(head=late), deployed, time.time()).expires_at_s < late.expires_at_s
 
 
@@ -35,7 +44,7 @@ def test_the_callers_deadline_wins_when_it_is_earlier(deployed):
         ({"value": b'{"messages": []}'}, "invalid_request", False),
         ({"value": body(max_tokens=101)}, "invalid_request", False),
         ({"value": body("x" * 3000)}, "body_too_large", False),
-        ({"age_s": 61}, "request_expired", False),
+        ({"age_s": 61, "headers": {"reply_to": b"replies.here"}}, "request_expired", False),
         ({"headers": {"ce_apipath": b"/v1/nonsense"}}, "invalid_request", True),
         ({"headers": {"ce_expirytime": b"tomorrow"}}, "invalid_request", True),
         ({"headers": {"ce_id": b"\xff"}}, "invalid_request", True),
