@@ -5,11 +5,14 @@ HeadraceError
 │   ├── MalformedBody           400
 │   ├── ContextLengthExceeded   400
 │   ├── UnknownModel            404
+│   ├── UnknownJob              404
 │   ├── UnknownPath             404
 │   ├── MethodNotAllowed        405
 │   ├── NotAcceptable           406
+│   ├── JobRunning              409
 │   ├── BodyTooLarge            413
-│   └── WrongContentType        415
+│   ├── WrongContentType        415
+│   └── KeyReused               422
 ├── Overloaded                  429  admission refused it: nothing was enqueued
 ├── RequestCancelled            499
 ├── InternalError               500  a fault of ours
@@ -53,11 +56,14 @@ _ROWS: Final = (
     ErrorKind("malformed_body", "Malformed body", 400, "invalid_request_error", False),
     ErrorKind("context_length_exceeded", "Prompt too long", 400, "invalid_request_error", False),
     ErrorKind("model_not_found", "Unknown model", 404, "invalid_request_error", False),
+    ErrorKind("job_not_found", "Unknown job", 404, "invalid_request_error", False),
     ErrorKind("path_not_found", "Unknown path", 404, "invalid_request_error", False),
     ErrorKind("method_not_allowed", "Method not allowed", 405, "invalid_request_error", False),
     ErrorKind("not_acceptable", "No such form", 406, "invalid_request_error", False),
+    ErrorKind("job_running", "Job not over", 409, "invalid_request_error", False),
     ErrorKind("body_too_large", "Body too large", 413, "invalid_request_error", False),
     ErrorKind("wrong_content_type", "Wrong content type", 415, "invalid_request_error", False),
+    ErrorKind("idempotency_key_reused", "Key used before", 422, "invalid_request_error", False),
     ErrorKind("overloaded", "Too many requests", 429, "rate_limit_error", True),
     ErrorKind("request_cancelled", "Cancelled", 499, "request_cancelled", False),
     ErrorKind("internal_error", "Internal error", 500, "server_error", True),
@@ -114,6 +120,24 @@ class UnknownModel(InvalidRequest):
     """No such model is deployed."""
 
     code = "model_not_found"
+
+
+class UnknownJob(InvalidRequest):
+    """The caller's tenant has no such job, or has it no more."""
+
+    code = "job_not_found"
+
+
+class JobRunning(InvalidRequest):
+    """What was asked for can only be done with a job that is over."""
+
+    code = "job_running"
+
+
+class KeyReused(InvalidRequest):
+    """The idempotency key came before, with another request."""
+
+    code = "idempotency_key_reused"
 
 
 class UnknownPath(InvalidRequest):

@@ -48,6 +48,17 @@ class Job:
     request: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which jobs of a tenant, and how many. after: id of the job that the page follows."""
+
+    limit: int
+    after: str | None = None
+    newest_first: bool = True
+    states: frozenset[State] = frozenset()
+    model: str | None = None
+
+
 def queued(
     record: Record, deployed: ModelDeployed, lane: Lane, trust: Trust, retention_s: float
 ) -> Job | None:

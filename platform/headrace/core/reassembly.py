@@ -44,13 +44,13 @@ class Reassembly:
     def take(self, head: ReplyHead, value: bytes) -> Step:
         """Take one record."""
         if head.run != self._run or head.attempt != self._rank[0]:
-            rank = _rank(head)
-            if rank < self._rank:
+            found = rank(head)
+            if found < self._rank:
                 return NOTHING
             if self._sent:
                 return Step(ended=True, broken="The request was started anew elsewhere; ask again")
             self._early.clear()
-            self._run, self._rank = head.run, rank
+            self._run, self._rank = head.run, found
         return self._chunk(head.sequence, value) if head.state is None else self._final(head, value)
 
     def needs_whole(self, head: ReplyHead) -> bool:
@@ -140,7 +140,7 @@ def _text(chunk: bytes) -> str:
     return (choices[0].get("delta") or {}).get("content") or choices[0].get("text") or ""
 
 
-def _rank(head: ReplyHead) -> tuple[int, int, str]:
+def rank(head: ReplyHead) -> tuple[int, int, str]:
     """Orders runs: later attempts, then later generations of the group, are newer."""
     generation, _, worker = head.run.partition(":")
     return head.attempt, int(generation) if generation.isdecimal() else -1, worker

@@ -5,7 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from headrace.contracts.errors import Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
@@ -33,14 +33,11 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
-from headrace.settings import DatabaseSettings, KafkaSettings, Settings, TelemetrySettings
+from headrace.settings import KafkaSettings, Settings, TelemetrySettings
+from headrace.store.late import Stores
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
 from headrace.telemetry.setup import opened
-
-if TYPE_CHECKING:
-    from headrace.store.jobs import Jobs
-    from headrace.store.results import Results
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +54,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
-        store = _LateStore(settings.database)
-        stack.push_async_callback(store.close)
+        stores = Stores(settings.database)
+        stack.push_async_callback(stores.close)
+        store = _Store(stores)
         async with Admin(settings.kafka) as admin:
             await admin.ensure_topics(topics.shared_plans())
         producer = Producer(settings.kafka, source="dispatcher")
@@ -181,42 +179,21 @@ def _trust(settings: Settings) -> Trust:
     return trust
 
 
-class _LateStore:
-    """The archive and the index of jobs, opened when the first result or job comes.
+class _Store:
+    """Fills `core.archive.Archive` and `indexer.Index`; opens nothing before there is something to keep."""
 
-    An idle dispatcher on SQLite then does without SQLAlchemy's 25 MB. A server's URL is checked at once:
-    it is more likely to be wrong.
-    """
-
-    def __init__(self, settings: DatabaseSettings) -> None:
-        self._settings = settings
-        self._opened: tuple[Results, Jobs] | None = None
-        if not settings.url.startswith("sqlite"):
-            self._open()
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
 
     async def add_many(self, rows: Sequence[FinalResult]) -> int:
-        return await self._open()[0].add_many(rows)
+        return await self._stores.results.add_many(rows)
 
     async def index(self, jobs: Sequence[Job]) -> None:
         if jobs:
-            await self._open()[1].index(jobs)
+            await self._stores.jobs.index(jobs)
 
     async def purge(self, now_s: float) -> int:
-        if self._opened is None:
+        stores = self._stores
+        if not stores.is_open:
             return 0
-        results, jobs = self._opened
-        return await results.purge(now_s) + await jobs.purge(now_s)
-
-    async def close(self) -> None:
-        if self._opened is not None:
-            await self._opened[0].close()
-
-    def _open(self) -> "tuple[Results, Jobs]":
-        if self._opened is None:
-            from headrace.store.database import open_engine  # noqa: PLC0415
-            from headrace.store.jobs import Jobs  # noqa: PLC0415
-            from headrace.store.results import Results  # noqa: PLC0415
-
-            engine = open_engine(self._settings)
-            self._opened = Results(engine), Jobs(engine)
-        return self._opened
+        return sum([await each.purge(now_s) for each in (stores.results, stores.jobs, stores.keys)])

@@ -5,34 +5,36 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Final
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-
-from headrace.contracts.errors import HeadraceError
 from headrace.contracts.identity import signing_key
-from headrace.contracts.requests import INFER, INFER_URL, PATHS, ReplyAddress
+from headrace.contracts.requests import ReplyAddress
 from headrace.core.ports import Reader
+from headrace.gateway import jobs
+from headrace.gateway.book import Book, BookParts
 from headrace.gateway.callers import Callers
-from headrace.gateway.catalog import routes
 from headrace.gateway.channel import Identity
 from headrace.gateway.claims import Collector
 from headrace.gateway.directory import Directory
+from headrace.gateway.following import Following
+from headrace.gateway.front import More, application
 from headrace.gateway.heartbeat import Heartbeat
-from headrace.gateway.inference import Inference, is_infer
-from headrace.gateway.problems import on_error, on_http_exception, on_refusal
+from headrace.gateway.jobs import JobParts
+from headrace.gateway.kept import KeptParts, KeptRequests
 from headrace.gateway.server import listen, serve
+from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submitter
 from headrace.kafka.admin import Admin
+from headrace.kafka.positions import QueuePositions
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.kafka.streams import StreamReader
 from headrace.registry.claims import Claims
-from headrace.settings import GatewaySettings, Settings
+from headrace.settings import Settings
+from headrace.store.late import Stores
 from headrace.telemetry import metrics
 from headrace.telemetry.gateway import GatewayTelemetry
 from headrace.telemetry.setup import opened
@@ -47,8 +49,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
         socket = stack.enter_context(listen(settings.gateway))
-        async with Admin(settings.kafka) as admin:
-            await admin.ensure_topics(topics.shared_plans())
+        admin = await stack.enter_async_context(Admin(settings.kafka))
+        await admin.ensure_topics(topics.shared_plans())
         producer = Producer(settings.kafka, source="gateway")
         await producer.start()
         stack.push_async_callback(producer.stop)
@@ -67,8 +69,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         submitter = Submitter(settings.gateway, identity, directory, producer)
         telemetry = stack.enter_context(opened(settings.telemetry, "gateway", gateway_id))
         telemetry.instruments.watch(metrics.WAITING, lambda: len(submitter.replies))
-        claims = Claims(settings.s3) if settings.s3.is_given else None
-        submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
+        streams = Streams(await stack.enter_async_context(StreamReader(settings.kafka)))
+        more = _more(stack, settings, _Core(identity, directory, submitter, streams, admin))
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
         stack.push_async_callback(heartbeat.end)
         stack.push_async_callback(submitter.stop)
@@ -84,7 +86,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         _log.info("serving http://%s:%d, reply partition %d", host, port, partition)
         await _together(
             serve(
-                application(settings.gateway, submitter, directory, is_ready, GatewayTelemetry(telemetry)),
+                application(
+                    settings.gateway, submitter, directory, is_ready, GatewayTelemetry(telemetry), more
+                ),
                 socket,
                 settings.gateway,
                 stop,
@@ -92,6 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             (
                 _follow(news, directory),
                 submitter.replies.follow(replies),
+                streams.follow(),
                 submitter.replies.sweep(),
                 heartbeat.regularly(),
                 _end_drain(stop, settings.gateway.drain_s, submitter),
@@ -100,53 +105,39 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
 
 
-class Front:
-    """The ASGI application: the paths that carry the load at once, all others by Starlette.
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What the paths beside those of inference stand on."""
 
-    Starlette's two exception middlewares, router and wrapped `send` cost an inference request an eighth of
-    the gateway's time (profiled at 64 at once); these paths need none of them.
-    """
-
-    def __init__(self, inference: Mapping[str, Inference], infer: Inference, rest: Starlette) -> None:
-        self._inference = inference
-        self._infer = infer
-        self._rest = rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection event."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._inference.get(scope["path"])
-            if endpoint is None and is_infer(scope["path"]):
-                endpoint = self._infer
-            if endpoint is not None:
-                await endpoint(scope, receive, send)
-                return
-        await self._rest(scope, receive, send)
+    identity: Identity
+    directory: Directory
+    submitter: Submitter
+    streams: Streams
+    admin: Admin
 
 
-def application(
-    settings: GatewaySettings,
-    submitter: Submitter,
-    directory: Directory,
-    is_ready: Callable[[], bool],
-    telemetry: GatewayTelemetry | None = None,
-    more: Sequence[Route] = (),
-) -> Front:
-    """Everything this gateway serves. `more`: what needs a database or a bucket."""
-    telemetry = telemetry or GatewayTelemetry()
-    callers = Callers(settings)
-    inference = {path: Inference(path, submitter, callers, telemetry) for path in PATHS if path != INFER}
-    infer = Inference(INFER, submitter, callers, telemetry)
-    # Listed again, so that Starlette answers other methods with 405.
-    listed = [Route(path, endpoint, methods=["POST"]) for path, endpoint in inference.items()]
-    listed.append(Route(INFER_URL.replace("{model}", "{name:path}"), infer, methods=["POST"]))
-    rest = Starlette(
-        routes=[*listed, *more, *routes(directory, is_ready)],
-        exception_handlers={HTTPException: on_http_exception, HeadraceError: on_refusal, Exception: on_error},
+def _more(stack: AsyncExitStack, settings: Settings, core: _Core) -> More:
+    submitter = core.submitter
+    claims = Claims(settings.s3) if settings.s3.is_given else None
+    submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
+    stores = Stores(settings.database)
+    stack.push_async_callback(stores.close)
+    book = Book(
+        BookParts(
+            key=core.identity.key,
+            directory=core.directory,
+            jobs=lambda: stores.jobs,
+            results=lambda: stores.results,
+            positions=QueuePositions(core.admin),
+            fetch=submitter.replies.collector.fetch,
+        )
     )
-    # A redirect has no request id, and no client of an API expects one.
-    rest.router.redirect_slashes = False
-    return Front(inference, infer, rest)
+    callers, following = Callers(settings.gateway), Following(book, core.streams)
+    kept_s = settings.dispatcher.result_retention_s
+    kept = KeptRequests(KeptParts(submitter, book, following, lambda: stores.keys, kept_s))
+    return More(
+        callers, kept, jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter))
+    )
 
 
 def _signing_key(settings: Settings) -> bytes:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.contracts import headers as h
 from headrace.contracts import ids, requests
@@ -33,12 +33,25 @@ class Named(NamedTuple):
     tenant: bytes | None
     accept: bytes | None = None
     trace: Sequence[h.Header] = ()
+    webhook: bytes | None = None
+
+
+class Way(NamedTuple):
+    """What becomes of an answer. waits: it comes to this gateway. kept: it goes to `results`."""
+
+    waits: bool = True
+    kept: bool = False
+
+
+WAITED_FOR: Final = Way()
+JOB: Final = Way(waits=False, kept=True)
+BOTH: Final = Way(waits=True, kept=True)
 
 
 class Channel:
-    """Makes the records of one model, lane and path."""
+    """Makes the records of one model, lane and path whose answers go one way."""
 
-    def __init__(self, identity: Identity, deployed: ModelDeployed, lane: Lane, path: str) -> None:
+    def __init__(self, identity: Identity, deployed: ModelDeployed, lane: Lane, path: str, way: Way) -> None:
         self.deployed = deployed
         self.lane = lane
         self.model_tag = ids.model_tag(deployed.slug)
@@ -46,7 +59,9 @@ class Channel:
         self._slug = deployed.slug.encode()
         self.topic = identity.topics.requests(deployed.slug, lane)
         self._partitions = _round(deployed.partitions)
-        head = RequestHead(id="", source=identity.source, path=path, reply=identity.reply)
+        reply = identity.reply if way.waits else None
+        durable = way.waits and way.kept
+        head = RequestHead(id="", source=identity.source, path=path, reply=reply, durable=durable)
         self._headers = [header for header in requests.write(head) if header[0] != h.ID]
 
     def next_partition(self) -> int:
@@ -62,6 +77,8 @@ class Channel:
             headers.append((h.TENANT_ID, named.tenant))
         if named.accept is not None:
             headers.append((h.ACCEPT, named.accept))
+        if named.webhook is not None:
+            headers.append((h.WEBHOOK, named.webhook))
         headers += named.trace
         return Outgoing(self.topic, value, None, headers, partition)
 

@@ -36,7 +36,7 @@ class Collector:
         self, record: Record, deliver: Callable[[Record], None], fail: Callable[[HeadraceError], None]
     ) -> None:
         try:
-            value = await self._fetch(record)
+            value = await self.fetch(record.headers)
         except HeadraceError as error:
             _log.warning("reply at %s: %s", record.place, error)
             fail(error)
@@ -46,18 +46,24 @@ class Collector:
         else:
             deliver(record._replace(value=value))
 
-    async def _fetch(self, record: Record) -> bytes:
+    async def fetch(self, headers: dict[str, bytes]) -> bytes:
+        """The answer that these headers of a reply speak of.
+
+        Raises:
+            Unavailable: the bucket does not serve.
+            InternalError: it is not there, too large, or not ours.
+        """
         store = self._store
         if store is None:
             raise InternalError(
                 "The answer lies in a bucket that this gateway does not know: set HEADRACE_S3_BUCKET"
             )
         try:
-            claim = claims.read(record.headers, store.bucket)
+            claim = claims.read(headers, store.bucket)
         except InvalidRequest as error:
             raise InternalError(error.message) from None
         if claim is None:
-            return record.value or b""
+            raise InternalError("The answer does not say where it lies")
         if claim.size_bytes > self._limit_bytes:
             raise InternalError(
                 f"The answer has {claim.size_bytes} bytes, more than the {self._limit_bytes} of "

@@ -2,9 +2,11 @@
 
 import logging
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from headrace.contracts import ids
 from headrace.contracts.errors import HeadraceError, UnknownModel
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.tensors import Signature
@@ -16,6 +18,8 @@ from headrace.gateway.heartbeat import FRESH_S
 _log = logging.getLogger(__name__)
 
 _NAMES_IN_ERROR: Final = 5
+_BEATS: Final = 30
+"""Of two seconds each: a minute."""
 
 
 class Directory:
@@ -26,6 +30,7 @@ class Directory:
         self._models: dict[str, ModelDeployed] = {}
         self._workers: dict[str, WorkerHeartbeat] = {}
         self._gateways: dict[str, GatewayHeartbeat] = {}
+        self._paces: dict[str, _Pace] = {}
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was read."""
@@ -51,6 +56,33 @@ class Directory:
             raise UnknownModel(f"There is no model '{shown}'. {self._choice()}", param="model")
         admission.adapter(found, name)
         return found
+
+    def find(self, name: str) -> ModelDeployed | None:
+        """The deployment of that name, if there is one."""
+        return self._models.get(name)
+
+    def by_tag(self, model_tag: bytes) -> ModelDeployed | None:
+        """The deployment that an id speaks of, if it is still there."""
+        return next((each for each in self._models.values() if ids.model_tag(each.slug) == model_tag), None)
+
+    def group(self, model: ModelDeployed) -> str:
+        """The consumer group of its workers."""
+        return self._topics.group(model.slug)
+
+    def runs(self, request_id: str, now_s: float) -> bool:
+        """Whether a worker has said lately that it runs this job."""
+        return any(
+            request_id in worker.running and now_s - worker.sent_at_s < FRESH_S
+            for worker in self._workers.values()
+        )
+
+    def rate_per_s(self, name: str, now_s: float) -> float:
+        """Requests that the model's living workers have been finishing in a second, for about a minute."""
+        return sum(
+            self._paces[key].per_s
+            for key, worker in self._workers.items()
+            if worker.model == name and now_s - worker.sent_at_s < FRESH_S and key in self._paces
+        )
 
     def models(self) -> list[ModelDeployed]:
         """All deployments, by name."""
@@ -108,11 +140,13 @@ class Directory:
     def _update_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
             self._workers.pop(key, None)
+            self._paces.pop(key, None)
             self._gateways.pop(key, None)
         elif b'"kind":"gateway"' in value:
             self._gateways[key] = GatewayHeartbeat.decode(value)
         else:
-            self._workers[key] = WorkerHeartbeat.decode(value)
+            worker = self._workers[key] = WorkerHeartbeat.decode(value)
+            self._paces.setdefault(key, _Pace()).take(worker.sent_at_s, worker.completed)
 
     def _choice(self) -> str:
         names = sorted(self._models)
@@ -120,6 +154,21 @@ class Directory:
             return "None is deployed yet: run `headrace deploy PATH`"
         more = f" and {len(names) - _NAMES_IN_ERROR} more" if len(names) > _NAMES_IN_ERROR else ""
         return f"Deployed are: {', '.join(names[:_NAMES_IN_ERROR])}{more}"
+
+
+class _Pace:
+    """How fast a worker has been lately, from what its heartbeats count."""
+
+    def __init__(self) -> None:
+        self._beats: deque[tuple[float, int]] = deque(maxlen=_BEATS)
+
+    def take(self, at_s: float, completed: int) -> None:
+        self._beats.append((at_s, completed))
+
+    @property
+    def per_s(self) -> float:
+        (first_s, before), (last_s, after) = self._beats[0], self._beats[-1]
+        return max(0.0, (after - before) / (last_s - first_s)) if last_s > first_s else 0.0
 
 
 def _listing(model: ModelDeployed, name: str | None = None) -> dict[str, Any]:

@@ -4,30 +4,33 @@ Raw ASGI: they carry the load.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, InternalError, WrongContentType
+from headrace.contracts.errors import (
+    BodyTooLarge,
+    HeadraceError,
+    InternalError,
+    Unavailable,
+    WrongContentType,
+)
 from headrace.contracts.requests import INFER, INFER_URL
 from headrace.gateway.callers import Callers
-from headrace.gateway.problems import refuse, respond, retry_headers
-from headrace.gateway.submit import Asked, Submitter
+from headrace.gateway.problems import refuse
+from headrace.gateway.resends import Resends, fingerprint
+from headrace.gateway.sending import EventStream, send_answer
+from headrace.gateway.submit import Asked, Checked, Submitter
+from headrace.gateway.terms import of as terms_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
-from headrace.telemetry.gateway import GatewayTelemetry
+from headrace.telemetry.gateway import Exchange, GatewayTelemetry
 
 _log = logging.getLogger(__name__)
 
 _BEFORE_MODEL, _BEHIND_MODEL = INFER_URL.split("{model}")
-_KEEP_ALIVE: Final = b": keep-alive\n\n"
-_DONE: Final = b"data: [DONE]\n\n"
-_STREAM_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 def is_infer(path: str) -> bool:
@@ -40,29 +43,48 @@ class ClientGone(Exception):
     """The caller has closed the connection before its request was whole."""
 
 
+class Keeps(Protocol):
+    """Serves requests whose answers are kept; see `gateway.kept`."""
+
+    async def serve(self, checked: Checked, exchange: Exchange, send: Send) -> int:
+        """Answer; returns the HTTP status."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceParts:
+    """What all inference paths share."""
+
+    submitter: Submitter
+    callers: Callers
+    kept: Keeps | None
+    resends: Resends
+    telemetry: GatewayTelemetry
+
+
 class Inference:
     """One inference path, as an ASGI application."""
 
-    def __init__(
-        self, path: str, submitter: Submitter, callers: Callers, telemetry: GatewayTelemetry
-    ) -> None:
+    def __init__(self, path: str, parts: InferenceParts) -> None:
         self._path = path
         self._route = INFER_URL if path == INFER else path
-        self._telemetry = telemetry
-        self._submitter = submitter
-        self._callers = callers
-        self._limit_bytes = submitter.settings.max_body_bytes
+        self._telemetry = parts.telemetry
+        self._submitter = parts.submitter
+        self._callers = parts.callers
+        self._kept = parts.kept
+        self._resends = parts.resends
+        self._limit_bytes = parts.submitter.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = _headers(scope)
         exchange = self._telemetry.begin(headers, self._route, scope["path"])
         try:
-            value = await _read_body(headers, receive, self._limit_bytes)
-            caller = self._callers.identify(scope["headers"])
-            asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"))
-            checked = self._submitter.check(asked)
-            waiting = await self._submitter.submit(checked, exchange)
+            checked = await self._check(scope, headers, receive)
+            if checked.terms.is_job or checked.terms.key is not None:
+                exchange.end(await self._keep(checked, exchange, send))
+                return
+            waiting, is_first = await self._wait(checked, exchange)
         except HeadraceError as error:
             exchange.end(error.kind.http_status, error.code)
             await refuse(send, error)
@@ -73,13 +95,40 @@ class Inference:
             exchange.end(500, type(error).__name__)
             await refuse(send, InternalError("The gateway failed on this request; nothing was queued"))
         else:
-            waiting.gone = partial(_disconnected, receive)
+            self._submitter.replies.pass_on(waiting, partial(_disconnected, receive))
             try:
                 await self._answer(waiting, send)
             finally:
-                self._submitter.release(checked, waiting)
+                if is_first:
+                    self._submitter.release(checked, waiting)
                 done = waiting.future.done() and not waiting.future.cancelled()
                 exchange.end(waiting.future.result().http_status if done else GONE.http_status)
+
+    async def _check(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Checked:
+        value = await _read_body(headers, receive, self._limit_bytes)
+        caller = self._callers.identify(scope["headers"])
+        terms = terms_of(headers)
+        asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"), terms)
+        return self._submitter.check(asked)
+
+    async def _keep(self, checked: Checked, exchange: Exchange, send: Send) -> int:
+        if self._kept is None:
+            raise Unavailable("This gateway has no database, so it keeps no answers")
+        return await self._kept.serve(checked, exchange, send)
+
+    async def _wait(self, checked: Checked, exchange: Exchange) -> tuple[Waiting, bool]:
+        """Who waits for the answer, and whether it began with this request."""
+        resend = checked.terms.resend
+        if resend is None:
+            return await self._submitter.submit(checked, exchange), True
+        told = fingerprint(checked.tenant, checked.path, checked.value)
+        found = self._resends.find(told) if resend else None
+        if found is not None:
+            _log.info("request %s was sent again: it goes on", found.request_id)
+            return found, False
+        waiting = await self._submitter.submit(checked, exchange)
+        self._resends.note(told, waiting)
+        return waiting, True
 
     def _model(self, scope: Scope) -> str | None:
         """The model's name in the URL, where it is in there."""
@@ -92,63 +141,21 @@ class Inference:
             else:
                 answer = await waiting.future
                 if answer is not GONE:
-                    await _respond(send, answer, waiting.key)
+                    await send_answer(send, answer, waiting.key)
         except Exception:  # noqa: BLE001  # uvicorn's own answer would make clients send it again
             _log.exception("a fault of ours on request %s", waiting.request_id)
             error = InternalError("The gateway failed on the answer")
-            await _respond(send, Answer(error.kind.http_status, error.body()), waiting.key)
+            await send_answer(send, Answer(error.kind.http_status, error.body()), waiting.key)
 
 
 async def _stream(waiting: WaitingStream, send: Send) -> None:
-    sse = EventStream(send, waiting.key)
-    while (chunks := await waiting.next()) is not None:
+    sse, had = EventStream(send, waiting.key), 0
+    while (chunks := await waiting.next(had)) is not None:
+        had += len(chunks)
         await (sse.data(chunks) if chunks else sse.comment())
     answer = waiting.future.result()
     if answer is not GONE:
         await sse.end(answer)
-
-
-class EventStream:
-    """Server-sent events in OpenAI's form.
-
-    The status goes out with the first event, so that whatever fails before it has a status of its own;
-    what fails after it is an error frame. A stream ends with `[DONE]` or with an error frame.
-    """
-
-    def __init__(self, send: Send, request_id: bytes) -> None:
-        self._send = send
-        self._request_id = request_id
-        self._started = False
-
-    async def data(self, values: Sequence[bytes]) -> None:
-        """Send events, those that have piled up in one piece."""
-        await self._part(b"data: " + b"\n\ndata: ".join(values) + b"\n\n")
-
-    async def comment(self) -> None:
-        """Send a sign of life, which clients ignore."""
-        await self._part(_KEEP_ALIVE)
-
-    async def end(self, answer: Answer) -> None:
-        """Send how it ended."""
-        if not answer.is_error:
-            await self._part(_DONE, more=False)
-        elif self._started:
-            await self._part(b"data: " + answer.value + b"\n\n", more=False)
-        else:
-            await _respond(self._send, answer, self._request_id)
-
-    async def _part(self, body: bytes, *, more: bool = True) -> None:
-        if not self._started:
-            self._started = True
-            headers = [*_STREAM_HEADERS, (b"x-request-id", self._request_id)]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def _respond(send: Send, answer: Answer, request_id: bytes) -> None:
-    headers = retry_headers(answer.http_status, queued=answer.queued)
-    kind = b"content-type", answer.content_type
-    await respond(send, answer.http_status, answer.value, request_id, headers, kind)
 
 
 async def _disconnected(receive: Receive) -> None:

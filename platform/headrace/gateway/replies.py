@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from headrace.contracts import headers as h
@@ -46,6 +46,12 @@ class Replies:
         self._waiting.pop(waiting.key, None)
         if waiting.watcher is not None:
             waiting.watcher.cancel()
+
+    def pass_on(self, waiting: Waiting, gone: Callable[[], Awaitable[None]]) -> None:
+        """Another connection waits for the same answer; the one before may be gone."""
+        if waiting.watcher is not None:
+            waiting.watcher.cancel()
+        waiting.gone, waiting.watcher = gone, None
 
     def deliver(self, record: Record) -> None:
         """Hand a reply to whoever waits for it. Others' replies are none of our business."""
@@ -102,6 +108,7 @@ class Replies:
     async def _watch(self, waiting: Waiting) -> None:
         if waiting.gone is not None:
             await waiting.gone()
+        await asyncio.sleep(waiting.grace_s)
         if not waiting.future.done():
             waiting.end(GONE)
             self._cancel(waiting.request_id, "the caller left")

@@ -18,11 +18,13 @@ from headrace.contracts.identity import sign_cancel
 from headrace.contracts.ids import RequestId
 from headrace.contracts.topics import Lane
 from headrace.core import admission
-from headrace.core.ports import Outgoing, Publisher, Receipt
-from headrace.gateway.channel import Channel, Identity, Named
+from headrace.core.deadlines import patience_s
+from headrace.core.ports import Outgoing, Place, Publisher, Receipt
+from headrace.gateway.channel import WAITED_FOR, Channel, Identity, Named, Way
 from headrace.gateway.directory import Directory
 from headrace.gateway.replies import Replies
 from headrace.gateway.tenants import Tenants, limits_of
+from headrace.gateway.terms import PLAIN, Terms
 from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
 from headrace.telemetry.gateway import UNTOLD, Exchange
@@ -41,6 +43,8 @@ class Asked(NamedTuple):
     model: str | None = None
     tenant: bytes | None = None
     accept: bytes | None = None
+    terms: Terms = PLAIN
+    webhook: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,21 @@ class Checked:
     value: bytes
     tenant: bytes | None = None
     accept: bytes | None = None
+    terms: Terms = PLAIN
+    webhook: bytes | None = None
+
+
+class Minted(NamedTuple):
+    """A request that has its name, but is not in Kafka. `record` is what will be."""
+
+    request_id: str
+    channel: Channel
+    record: Outgoing
+    expires_at_s: float
 
 
 class Submitter:
-    """Queues requests for callers who wait here."""
+    """Queues requests: for callers who wait here, and jobs."""
 
     def __init__(
         self, settings: GatewaySettings, identity: Identity, directory: Directory, publisher: Publisher
@@ -65,7 +80,7 @@ class Submitter:
         self._identity = identity
         self._directory = directory
         self._publisher = publisher
-        self._channels: dict[tuple[str, Lane, str], Channel] = {}
+        self._channels: dict[tuple[str, Lane, str, Way], Channel] = {}
         self._entropy = _Entropy()
         self._cancelling: set[asyncio.Task[None]] = set()
         self.replies = Replies(settings.keepalive_s, self.cancel)
@@ -80,7 +95,7 @@ class Submitter:
             InvalidRequest: the body, the model or the path is wrong.
             Overloaded: too many wait already.
         """
-        path, value, name, tenant, accept = asked
+        path, value, name, tenant, accept, terms, webhook = asked
         body = bodies.parse(path, value)
         name = name or body.model
         if name is None:
@@ -90,7 +105,26 @@ class Submitter:
         admission.check_size(model, len(value))
         admission.check_body(model, body)
         admission.check_load(len(self.replies), self.settings.max_waiting)
-        return Checked(model, path, body, value, tenant, _form(model, body, accept))
+        return Checked(model, path, body, value, tenant, _form(model, body, accept), terms, webhook)
+
+    def mint(
+        self, checked: Checked, way: Way, exchange: Exchange = UNTOLD, request_id: str | None = None
+    ) -> Minted:
+        """Name a request; `request_id` for one that has its name already."""
+        channel = self._channel(checked, way)
+        partition = channel.next_partition()
+        now_s = time.time()
+        if request_id is None:
+            what = RequestId(int(now_s * 1000), channel.model_tag, channel.lane, partition)
+            entropy = self._entropy.take(ids.RANDOM_BYTES)
+            request_id = ids.mint(self._identity.key, what, entropy, checked.tenant or b"")
+        expires_at_s = now_s + self._patience_s(checked, way, channel.lane)
+        trace = exchange.publish(request_id, channel.topic, checked.model.name)
+        named = Named(
+            request_id.encode(), expires_at_s, checked.tenant, checked.accept, trace, checked.webhook
+        )
+        record = channel.record(named, checked.value, partition)
+        return Minted(request_id, channel, record, expires_at_s)
 
     async def submit(self, checked: Checked, exchange: Exchange = UNTOLD) -> Waiting:
         """Publish; returns who waits for the answer. Whoever gets it calls `release` in the end.
@@ -100,34 +134,61 @@ class Submitter:
             Unavailable: Kafka did not take the record; nothing is queued.
             BodyTooLarge: Kafka takes no record of this size.
         """
-        channel = self._channel(checked)
-        partition = channel.next_partition()
-        now_s = time.time()
-        what = RequestId(int(now_s * 1000), channel.model_tag, channel.lane, partition)
-        request_id = ids.mint(
-            self._identity.key, what, self._entropy.take(ids.RANDOM_BYTES), checked.tenant or b""
-        )
-        wait_s = min(self.settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)
+        waiting, receipt = await self._send(checked, self.mint(checked, WAITED_FOR, exchange))
+        receipt.add_done_callback(partial(self._confirmed, waiting, exchange))
+        return waiting
+
+    async def submit_kept(self, checked: Checked, minted: Minted, exchange: Exchange = UNTOLD) -> Waiting:
+        """The same for a request whose answer is kept; it is in Kafka when this returns.
+
+        Raises:
+            OverLimit, BodyTooLarge: as `submit`.
+            Unavailable: Kafka did not confirm the record, so it was cancelled.
+        """
+        waiting, receipt = await self._send(checked, minted)
+        try:
+            await self._certain(minted, receipt, exchange)
+        except BaseException:
+            self.release(checked, waiting)
+            raise
+        return waiting
+
+    async def enqueue(self, checked: Checked, minted: Minted, exchange: Exchange = UNTOLD) -> Place:
+        """Publish a job, for which nobody waits; it is in Kafka when this returns.
+
+        Raises as `submit_kept` does.
+        """
+        if self._tenants is not None:
+            self._tenants.admit(checked.tenant)
+            self._tenants.release(checked.tenant)
+        receipt = await self._publisher.send(minted.record)
+        return await self._certain(minted, receipt, exchange)
+
+    async def _send(self, checked: Checked, minted: Minted) -> tuple[Waiting, Receipt]:
+        wait_s = min(self.settings.reply_timeout_s, minted.expires_at_s - time.time())
         until_s = self._loop.time() + wait_s
         if checked.body.stream:
             usage = checked.body.wants_usage_chunk
-            waiting: Waiting = WaitingStream(request_id, until_s, self._loop, usage=usage)
+            waiting: Waiting = WaitingStream(minted.request_id, until_s, self._loop, usage=usage)
         else:
-            waiting = Waiting(request_id, until_s, self._loop)
-        trace = exchange.publish(request_id, channel.topic, checked.model.name)
-        named = Named(waiting.key, now_s + wait_s, checked.tenant, checked.accept, trace)
-        record = channel.record(named, checked.value, partition)
+            waiting = Waiting(minted.request_id, until_s, self._loop)
         if self._tenants is not None:
             self._tenants.admit(checked.tenant)
         # Before it is sent: the answer may be faster than our next step.
         self.replies.add(waiting)
         try:
-            receipt = await self._publisher.send(record)
+            return waiting, await self._publisher.send(minted.record)
         except BaseException:
             self.release(checked, waiting)
             raise
-        receipt.add_done_callback(partial(self._confirmed, waiting, exchange))
-        return waiting
+
+    def _patience_s(self, checked: Checked, way: Way, lane: Lane) -> float:
+        """How long the request may take, from now."""
+        if way.kept:
+            limit_s = patience_s(lane)
+        else:
+            limit_s = min(self.settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)
+        return min(limit_s, checked.terms.cancel_after_s or limit_s)
 
     def release(self, checked: Checked, waiting: Waiting) -> None:
         """The request is over, and its caller waits no longer."""
@@ -141,6 +202,14 @@ class Submitter:
         self._cancelling.add(task)
         task.add_done_callback(self._cancelling.discard)
 
+    async def ask_to_cancel(self, request_id: str, reason: str) -> None:
+        """The same; it is in Kafka when this returns.
+
+        Raises:
+            Unavailable: Kafka did not take it.
+        """
+        await (await self._publisher.send(self._cancelling_record(request_id, reason)))
+
     async def stop(self) -> None:
         """Fail whoever still waits, and see the cancels off, if Kafka takes them soon."""
         self.give_up()
@@ -152,12 +221,12 @@ class Submitter:
         error = InternalError("The gateway stopped before the answer came; the request was cancelled")
         self.replies.give_up(error)
 
-    def _channel(self, checked: Checked) -> Channel:
+    def _channel(self, checked: Checked, way: Way) -> Channel:
         lane = admission.lane(checked.body)
-        key = checked.model.name, lane, checked.path
+        key = checked.model.name, lane, checked.path, way
         channel = self._channels.get(key)
         if channel is None or channel.deployed is not checked.model:
-            channel = Channel(self._identity, checked.model, lane, checked.path)
+            channel = Channel(self._identity, checked.model, lane, checked.path, way)
             self._channels[key] = channel
         return channel
 
@@ -175,15 +244,29 @@ class Submitter:
         sentence = "Kafka did not confirm the request, so it was cancelled: ask again in a moment"
         waiting.fail(Unavailable(sentence), queued=False)
 
+    async def _certain(self, minted: Minted, receipt: Receipt, exchange: Exchange) -> Place:
+        try:
+            place = await receipt
+        except BaseException as error:
+            exchange.published(error)
+            if not isinstance(error, BodyTooLarge):
+                # It may be written all the same; the caller is told to ask again, so this one must not run.
+                self.cancel(minted.request_id, "Kafka did not confirm it")
+            raise
+        exchange.published(None)
+        return place
+
     async def _cancel(self, request_id: str, reason: str) -> None:
+        try:
+            await self.ask_to_cancel(request_id, reason)
+        except HeadraceError as error:
+            _log.warning("cancel of %s not sent: %s", request_id, error)
+
+    def _cancelling_record(self, request_id: str, reason: str) -> Outgoing:
         event = Cancel(request_id=request_id, reason=reason, sent_at_s=time.time())
         key = request_id.encode()
         signed = [(h.SIGNATURE, sign_cancel(self._identity.key, key))]
-        record = Outgoing(self._identity.topics.control, event.encode(), key, signed)
-        try:
-            await (await self._publisher.send(record))
-        except HeadraceError as error:
-            _log.warning("cancel of %s not sent: %s", request_id, error)
+        return Outgoing(self._identity.topics.control, event.encode(), key, signed)
 
 
 def _form(model: ModelDeployed, body: Body, accept: bytes | None) -> bytes | None:

@@ -40,7 +40,7 @@ GONE: Final = Answer(499, b"")
 class Waiting:
     """A caller who waits for one answer. `expires_s`: loop time."""
 
-    __slots__ = ("expires_s", "future", "gone", "key", "request_id", "watcher")
+    __slots__ = ("expires_s", "future", "gone", "grace_s", "key", "request_id", "watcher")
 
     def __init__(self, request_id: str, expires_s: float, loop: asyncio.AbstractEventLoop) -> None:
         self.request_id = request_id
@@ -50,6 +50,8 @@ class Waiting:
         self.gone: Callable[[], Awaitable[None]] | None = None
         """Returns when the caller has left."""
         self.watcher: asyncio.Task[None] | None = None
+        self.grace_s = 0.0
+        """How long it goes on when its caller has left."""
 
     def take(self, record: Record) -> None:
         """A reply record with our id."""
@@ -78,7 +80,7 @@ class Waiting:
 class WaitingStream(Waiting):
     """A caller who waits for a stream."""
 
-    __slots__ = ("_ready", "_silent_since_s", "_stream", "_wake")
+    __slots__ = ("_chunks", "_silent_since_s", "_stream", "_wake")
 
     def __init__(
         self, request_id: str, expires_s: float, loop: asyncio.AbstractEventLoop, *, usage: bool = False
@@ -86,18 +88,20 @@ class WaitingStream(Waiting):
         super().__init__(request_id, expires_s, loop)
         self._stream = Reassembly(usage=usage)
         # Bounded by the answer's length, which the model's limits bound.
-        self._ready: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._wake: asyncio.Future[None] | None = None
         self._silent_since_s = 0.0
 
-    async def next(self) -> Sequence[bytes] | None:
-        """Chunks to send on; none of them after a long silence; None at the end."""
-        if not self._ready and not self.future.done():
+    async def next(self, had: int = 0) -> Sequence[bytes] | None:
+        """Chunks behind the first `had`; none of them after a long silence; None at the end."""
+        if len(self._chunks) == had and not self.future.done():
             loop = self.future.get_loop()
             self._silent_since_s = loop.time()
-            self._wake = loop.create_future()
-            await self._wake
-        ready, self._ready = self._ready, []
+            if self._wake is None or self._wake.done():
+                self._wake = loop.create_future()
+            # Several may read, when a client has sent its request again.
+            await asyncio.shield(self._wake)
+        ready = self._chunks[had:]
         return None if not ready and self.future.done() else ready
 
     def take(self, record: Record) -> None:
@@ -106,7 +110,7 @@ class WaitingStream(Waiting):
             return
         step = self._stream.take(replies.read(record.headers), record.value or b"")
         if step.values:
-            self._ready += step.values
+            self._chunks += step.values
             self._rouse()
         if step.broken is not None:
             self.fail(InternalError(step.broken))

@@ -20,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.topics import TopicPlan
+from headrace.core.offsets import Commit
 from headrace.kafka.backlog import BacklogReader, PartitionBacklog
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.kafka.reader import close
@@ -98,6 +99,11 @@ class Admin:
         """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
         assert self._backlogs is not None, "not started"
         return await self._backlogs.read(self._settings.topics, model_slug)
+
+    async def commit_of(self, group: str, topic: str, partition: int) -> Commit | None:
+        """What a group has committed for a partition; a KafkaError when Kafka cannot tell now."""
+        assert self._backlogs is not None, "not started"
+        return await self._backlogs.commit(group, topic, partition)
 
     async def has_members(self, group: str) -> bool:
         """Whether somebody is in the group, or about to be.

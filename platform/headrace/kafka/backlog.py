@@ -72,6 +72,15 @@ class BacklogReader:
         except TimeoutError:
             raise Unavailable(f"Kafka did not tell the backlog within {_PATIENCE_S:g} s: {why!r}") from None
 
+    async def commit(self, group: str, topic: str, partition: int) -> Commit | None:
+        """What the group has committed for a partition; a KafkaError when it cannot be told now."""
+        try:
+            found = await self._commits(group, [(topic, partition)])
+        except KafkaError:
+            self._coordinators.pop(group, None)
+            raise
+        return found.get((topic, partition))
+
     async def _read(self, topics: Topics, model_slug: str | None) -> Sequence[PartitionBacklog]:
         leaders = await self._leaders(topics, model_slug)
         lanes = {topic: topics.parse_requests(topic) for topic, _ in leaders}

@@ -1,16 +1,16 @@
 """The index of jobs, a moment behind the request topics."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import and_, case, delete, or_, select
+from sqlalchemy import and_, case, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.contracts.states import State
-from headrace.core.jobs import Job
+from headrace.core.jobs import Job, Page
 from headrace.store.database import READ_ONLY, insert, translated
-from headrace.store.schema import JOBS
+from headrace.store.schema import JOBS, RESULTS
 
 _PURGE_ROWS: Final = 5_000
 _FROM_REQUEST: Final = (
@@ -18,16 +18,7 @@ _FROM_REQUEST: Final = (
 )
 """What only the request says; how a job stands is its result's to say."""
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which jobs of a tenant, and how many. after: id of the job that the page follows."""
-
-    limit: int
-    after: str | None = None
-    newest_first: bool = True
-    states: frozenset[State] = frozenset()
-    model: str | None = None
+_SELECT: Final = select(*(JOBS.c[field.name] for field in fields(Job))).where(~JOBS.c.forgotten)
 
 
 class Jobs:
@@ -61,13 +52,13 @@ class Jobs:
 
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """A job of the tenant; None when there is none (yet, or any more)."""
-        wanted = select(JOBS).where(JOBS.c.id == job_id, JOBS.c.tenant == tenant)
+        wanted = _SELECT.where(JOBS.c.id == job_id, JOBS.c.tenant == tenant)
         found = await self._read(wanted)
         return found[0] if found else None
 
     async def page(self, tenant: str, page: Page) -> list[Job]:
         """Jobs of the tenant in the order of their times; one more than `limit`, if there is more."""
-        wanted = select(JOBS).where(JOBS.c.tenant == tenant)
+        wanted = _SELECT.where(JOBS.c.tenant == tenant)
         if page.states:
             wanted = wanted.where(JOBS.c.state.in_(sorted(page.states)))
         if page.model is not None:
@@ -82,13 +73,22 @@ class Jobs:
         return await self._read(wanted.order_by(*order).limit(page.limit + 1))
 
     async def forget(self, tenant: str, job_id: str) -> bool:
-        """Remove a job of the tenant; False when there is none."""
+        """Remove a job of the tenant, and its result; False when there is none."""
+        its = and_(JOBS.c.id == job_id, JOBS.c.tenant == tenant)
         with translated(self._engine.url):
             async with self._engine.begin() as connection:
-                done = await connection.execute(
-                    delete(JOBS).where(JOBS.c.id == job_id, JOBS.c.tenant == tenant)
-                )
+                done = await connection.execute(update(JOBS).where(its).values(forgotten=True, request=None))
+                if done.rowcount:
+                    await connection.execute(delete(RESULTS).where(RESULTS.c.request_id == job_id))
                 return done.rowcount > 0
+
+    async def was_forgotten(self, job_id: str) -> bool:
+        """Whether somebody has removed it."""
+        wanted = select(JOBS.c.forgotten).where(JOBS.c.id == job_id)
+        with translated(self._engine.url):
+            engine = self._engine.execution_options(**READ_ONLY)
+            async with engine.connect() as connection:
+                return bool((await connection.execute(wanted)).scalar())
 
     async def purge(self, now_s: float) -> int:
         """Remove some jobs that have expired; returns how many. Repeat until it returns 0."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from headrace.contracts.requests import MAX_ID_CHARS
@@ -71,6 +72,8 @@ JOBS: Final = Table(
     Column("deadline_s", Double),
     Column("finished_at_s", Double),
     Column("expires_at_s", Double, nullable=False),
+    # Removed by its owner; the row stays, so that its id does not look like one that is not listed yet.
+    Column("forgotten", Boolean, nullable=False, server_default=false()),
     Index("jobs_by_tenant", "tenant", "created_at_s", "id"),
     Index("jobs_by_expiry", "expires_at_s"),
 )

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
-from headrace.core.jobs import Job
-from headrace.store.jobs import Jobs, Page
+from headrace.core.jobs import Job, Page
+from headrace.store.jobs import Jobs
 from headrace.store.results import Results
 
 _JOB = Job(
@@ -117,6 +117,17 @@ async def test_forgetting(engine: AsyncEngine) -> None:
     assert not await jobs.forget("other", "req_1")
     assert await jobs.forget("acme", "req_1")
     assert await jobs.get("acme", "req_1") is None
+    assert await jobs.page("acme", Page(limit=9)) == []
+    assert await jobs.was_forgotten("req_1")
+    assert not await jobs.was_forgotten("req_2")
+
+
+async def test_forgetting_takes_the_result_along(engine: AsyncEngine) -> None:
+    jobs, results = Jobs(engine), Results(engine)
+    await jobs.index([_JOB])
+    await results.add_many([_RESULT])
+    assert await jobs.forget("acme", "req_1")
+    assert await results.get("req_1") is None
 
 
 async def test_purge_removes_what_has_expired_and_only_that(engine: AsyncEngine) -> None:

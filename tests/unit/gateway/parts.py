@@ -16,9 +16,9 @@ from headrace.contracts.requests import CHAT, ReplyAddress
 from headrace.contracts.states import State
 from headrace.contracts.topics import Topics, slug
 from headrace.core.ports import Outgoing, Place, Record
-from headrace.gateway.app import application
 from headrace.gateway.channel import Identity
 from headrace.gateway.directory import Directory
+from headrace.gateway.front import application
 from headrace.gateway.submit import Submitter
 from headrace.settings import GatewaySettings
 

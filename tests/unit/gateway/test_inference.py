@@ -330,7 +330,7 @@ async def test_a_caller_who_leaves_before_the_body_is_whole_leaves_nothing():
 async def test_a_fault_of_ours_after_the_request_was_queued_is_not_to_be_sent_again(monkeypatch, caplog):
     gateway = Gateway(deployed())
     gateway.answer_with(whole())
-    monkeypatch.setattr("headrace.gateway.inference.retry_headers", _fails_once())
+    monkeypatch.setattr("headrace.gateway.sending.retry_headers", _fails_once())
     response = await gateway.ask()
     assert (response.status_code, response.headers["x-should-retry"]) == (500, "false")
     assert "fault of ours" in caplog.text

@@ -7,7 +7,9 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.bodies import BODIES
+from headrace.contracts.documents import jobs
 from headrace.contracts.documents.json_schemas import components
+from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
 from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER_URL, PREDICTIONS
@@ -21,11 +23,17 @@ _INFERENCE_CODES: Final = (
     "method_not_allowed",
     "body_too_large",
     "wrong_content_type",
+    "idempotency_key_reused",
     "overloaded",
     "internal_error",
     "engine_failed",
     "unavailable",
     "request_expired",
+)
+_TERMS: Final = (
+    ("prefer", "RFC 7240: `respond-async` makes it a job; `wait=SECONDS` does if it takes longer."),
+    ("cancel-after", "Give up after so long: 90s, 5m, 1h."),
+    ("idempotency-key", "Makes all requests with it one, for a day; its answer is kept."),
 )
 _NGINX_STATUS: Final = {499: "Client closed request"}
 
@@ -44,7 +52,7 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
         "paths": _paths(),
         "components": {
-            "schemas": components(BODIES.values()) | dict(SCHEMAS),
+            "schemas": components(BODIES.values()) | dict(SCHEMAS) | jobs.SCHEMAS,
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -52,15 +60,7 @@ def openapi(version: str) -> dict[str, Any]:
                     "schema": {"type": "string"},
                 }
             },
-            "parameters": {
-                "Model": {
-                    "name": "model",
-                    "in": "path",
-                    "required": True,
-                    "description": "Name of the model; a slash in it may be escaped or not.",
-                    "schema": {"type": "string"},
-                }
-            },
+            "parameters": dict(PARAMETERS),
         },
     }
 
@@ -91,6 +91,7 @@ def _paths() -> dict[str, Any]:
             ),
         },
         "/v2/models/{model}/ready": {**model, "get": _model_ready()},
+        **jobs.paths(),
     }
 
 
@@ -98,7 +99,7 @@ def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[
     operation = _whole(operation_id, summary, body, answer)
     told = operation["responses"]["200"]
     told["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
-    told["content"]["text/event-stream"] = {"schema": _ref(f"{answer}Chunk")}
+    told["content"]["text/event-stream"] = {"schema": ref(f"{answer}Chunk")}
     return operation
 
 
@@ -110,17 +111,22 @@ def _whole(operation_id: str, summary: str, body: str, answer: str) -> dict[str,
         "description": "Leaving cancels the request. Fields that are not listed reach the engine untouched.",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _ref(f"{body}Body")}},
+            "content": {"application/json": {"schema": ref(f"{body}Body")}},
         },
-        "responses": _answers(answer, _INFERENCE_CODES),
+        "parameters": [_header(*each) for each in _TERMS],
+        "responses": answers(answer, _INFERENCE_CODES) | {"202": jobs.accepted()},
     }
+
+
+def _header(name: str, meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": meaning, "schema": {"type": "string"}}
 
 
 def _read(operation_id: str, summary: str, answer: str, codes: Iterable[str]) -> dict[str, Any]:
     return {
         "operationId": operation_id,
         "summary": summary,
-        "responses": _answers(answer, (*codes, "internal_error")),
+        "responses": answers(answer, (*codes, "internal_error")),
     }
 
 
@@ -144,18 +150,6 @@ def _model_ready() -> dict[str, Any]:
     return probe
 
 
-def _answers(answer: str, codes: Iterable[str]) -> dict[str, Any]:
-    statuses = sorted({ERRORS[code].http_status for code in codes})
-    return {
-        "200": {
-            "description": "The answer.",
-            "headers": _request_id(),
-            "content": {"application/json": {"schema": _ref(answer)}},
-        },
-        **{str(status): {"$ref": f"#/components/responses/Error{status}"} for status in statuses},
-    }
-
-
 def _error_responses() -> dict[str, Any]:
     """One response for each status of the error table, with an example for each code."""
     by_status: dict[int, list[ErrorKind]] = {}
@@ -164,10 +158,10 @@ def _error_responses() -> dict[str, Any]:
     return {
         f"Error{status}": {
             "description": _NGINX_STATUS.get(status) or HTTPStatus(status).phrase,
-            "headers": _request_id(),
+            "headers": request_id(),
             "content": {
                 "application/json": {
-                    "schema": _ref("Error"),
+                    "schema": ref("Error"),
                     "examples": {kind.code: {"value": _example(kind)} for kind in kinds},
                 }
             },
@@ -178,11 +172,3 @@ def _error_responses() -> dict[str, Any]:
 
 def _example(kind: ErrorKind) -> Any:
     return orjson.loads(error_body(kind, f"{kind.title}: what happened and what to do"))
-
-
-def _request_id() -> dict[str, Any]:
-    return {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
-
-
-def _ref(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("deadline_s", sa.Double),
         sa.Column("finished_at_s", sa.Double),
         sa.Column("expires_at_s", sa.Double, nullable=False),
+        sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
     )
     op.create_index("jobs_by_tenant", "jobs", ["tenant", "created_at_s", "id"])
     op.create_index("jobs_by_expiry", "jobs", ["expires_at_s"])
