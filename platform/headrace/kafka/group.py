@@ -33,7 +33,7 @@ class GroupReader:
         if wanted != self._topics:
             self._topics = wanted
             if wanted:
-                self._raw.subscribe(wanted)
+                self._raw.subscribe(sorted(wanted))
             else:
                 self._raw.unsubscribe()
 
