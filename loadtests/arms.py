@@ -59,17 +59,22 @@ class Arm(Protocol):
 
 @dataclass(slots=True)
 class HttpArm:
-    """Asks over HTTP; connections are opened before the clock starts."""
+    """Asks over HTTP; connections are opened before the clock starts.
+
+    more: header lines. status: of a good answer.
+    """
 
     name: str
     url: str
     shape: Shape
     pids: dict[str, int] = field(default_factory=dict)
+    more: str = ""
+    status: int = 200
 
     async def run(self, asked: Sequence[Question], load: Load) -> Run:
         """Ask all questions, each connection one at a time."""
-        head = post(self.url, CHAT_PATH)
-        links = [_Link(self.url, head) for _ in range(min(load.concurrency, len(asked)))]
+        head = post(self.url, CHAT_PATH, self.more)
+        links = [_Link(self.url, head, self.status) for _ in range(min(load.concurrency, len(asked)))]
         await asyncio.gather(*(link.open() for link in links))
         try:
             return await all_at_once(asked, [link.ask for link in links], load.limit_s)
@@ -81,9 +86,10 @@ class HttpArm:
 class _Link:
     """A connection that is opened anew after it broke, so that one failure is one lost answer."""
 
-    def __init__(self, url: str, head: bytes) -> None:
+    def __init__(self, url: str, head: bytes, status: int) -> None:
         self._url = url
         self._head = head
+        self._status = status
         self._connection: Connection | None = None
 
     async def open(self) -> None:
@@ -103,7 +109,7 @@ class _Link:
             self._connection = None
             return Answer(question, None, failure=str(error))
         latency_s = response.done_s - response.sent_s
-        if response.status != 200:
+        if response.status != self._status:
             return Answer(
                 question, None, latency_s, failure=f"HTTP {response.status}: {response.body[:300]!r}"
             )

@@ -23,10 +23,13 @@ class Response:
     done_s: float
 
 
-def post(url: str, path: str) -> bytes:
-    """The head of a JSON POST up to the value of its last header, content-length; see `Connection.ask`."""
+def post(url: str, path: str, more: str = "") -> bytes:
+    """The head of a JSON POST up to the value of its last header, content-length; see `Connection.ask`.
+
+    more: header lines, each with its line end.
+    """
     return (
-        f"POST {path} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\n{more}"
         "content-type: application/json\r\ncontent-length: "
     ).encode()
 

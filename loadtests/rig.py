@@ -37,7 +37,9 @@ async def arms(target: Target, scenarios: tuple[Scenario, ...]) -> AsyncIterator
     async with AsyncExitStack() as stack:
         built = _headrace_http(target)
         if wanted & {FASTAPI, FASTAPI_STREAM}:
-            built += await _fastapi(stack, target)
+            whole = await fastapi(stack, target)
+            shape = Shape(target.model, stream_text, stream=True)
+            built += [whole, HttpArm(FASTAPI_STREAM, whole.url, shape, whole.pids)]
         if wanted & {DIRECT, TWO_HOP, ANSWERS}:
             built += await _kafka(stack, target)
         yield {arm.name: arm for arm in built if arm.name in wanted}
@@ -50,16 +52,14 @@ def _headrace_http(target: Target) -> list[Arm]:
     ]
 
 
-async def _fastapi(stack: AsyncExitStack, target: Target) -> list[Arm]:
+async def fastapi(stack: AsyncExitStack, target: Target) -> HttpArm:
+    """The bare endpoint, in a process of its own that ends with `stack`."""
     port = _free_port()
     child = await Child.start("-m", "loadtests.bare_http", str(port))
     stack.push_async_callback(child.stop)
     await _wait_for_port(child, port)
     url, pids = f"http://127.0.0.1:{port}", {"fastapi": child.pid}
-    return [
-        HttpArm(FASTAPI, url, Shape(target.model, response_text), pids),
-        HttpArm(FASTAPI_STREAM, url, Shape(target.model, stream_text, stream=True), pids),
-    ]
+    return HttpArm(FASTAPI, url, Shape(target.model, response_text), pids)
 
 
 async def _kafka(stack: AsyncExitStack, target: Target) -> list[Arm]:
