@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psutil
 import pytest
 
@@ -166,6 +168,40 @@ class Stack:
     def processes(self) -> list[psutil.Process]:
         """Every living process of the stack but its supervisor."""
         return [p for p in marked(self.data_dir) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+class Second:
+    """Another gateway beside the stack's own."""
+
+    def __init__(self, stack: Stack) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        state = json.loads((stack.data_dir / "run" / "stack.json").read_text())
+        environment = os.environ | state["environment"] | {"HEADRACE_GATEWAY_PORT": str(port)}
+        self.process = subprocess.Popen([sys.executable, "-m", "headrace", "gateway"], env=environment)
+        wait_until(self._is_ready, "the second gateway")
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to stop; gives its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=30)
+        finally:
+            self.process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,13 @@
 """The HTTP surface on the whole stack: HTTP, Kafka, worker, Kafka, HTTP."""
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import orjson
 import pytest
-from tests.stack import Stack, wait_until
+from tests.stack import Second, Stack
 
 from headrace.contracts.requests import CHAT, COMPLETIONS
 from headrace.contracts.topics import Topics
@@ -50,39 +45,10 @@ async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="module")
-def second(stack: Stack) -> Iterator["Second"]:
+def second(stack: Stack) -> Iterator[Second]:
     gateway = Second(stack)
     yield gateway
     gateway.stop()
-
-
-class Second:
-    """Another gateway beside the stack's own."""
-
-    def __init__(self, stack: Stack) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        state = orjson.loads((stack.data_dir / "run" / "stack.json").read_bytes())
-        environment = os.environ | state["environment"] | {"HEADRACE_GATEWAY_PORT": str(port)}
-        self.process = subprocess.Popen([sys.executable, "-m", "headrace", "gateway"], env=environment)
-        wait_until(self._is_ready, "the second gateway")
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None
-        try:
-            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> int:
-        """Ask it to stop; gives its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout=30)
-        finally:
-            self.process.kill()
 
 
 MINUTE = "word " * 1200

@@ -28,9 +28,13 @@ class StreamReader:
         topic = settings.topics.streams
         self._parts = [TopicPartition(topic, number) for number in range(STREAM_PARTITIONS)]
         self._raw: Any = None
+        self._asking: Any = None
 
     async def __aenter__(self) -> Self:
         self._raw = await start_patiently(self._build, close, self._settings)
+        # A connection of its own for questions: on one, Kafka answers in order, and a fetch that waits for
+        # records would hold every answer back.
+        self._asking = await start_patiently(self._build, close, self._settings)
         self._raw.assign(self._parts)
         self._raw.pause(*self._parts)
         return self
@@ -39,6 +43,7 @@ class StreamReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._raw.stop()
+        await self._asking.stop()
 
     async def span(self, partition: int, since_s: float) -> Span:
         """Offsets of the first record since a time, and of the next to be written.
@@ -49,8 +54,8 @@ class StreamReader:
         part = self._parts[partition]
         try:
             # In this order: nothing that is written meanwhile is beyond the end and before the start.
-            first = (await self._raw.offsets_for_times({part: max(0, int(since_s * 1000))}))[part]
-            end = (await self._raw.end_offsets([part]))[part]
+            first = (await self._asking.offsets_for_times({part: max(0, int(since_s * 1000))}))[part]
+            end = (await self._asking.end_offsets([part]))[part]
         except KafkaError as error:
             raise Unavailable(f"Kafka does not say where the stream is: {error!r}") from None
         return Span(end if first is None else first.offset, end)
