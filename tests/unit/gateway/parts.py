@@ -138,7 +138,15 @@ def request(path: str = CHAT) -> dict[str, Any]:
 class Caller:
     """An HTTP caller at the ASGI door, who sees every message and may leave at any moment."""
 
-    def __init__(self, gateway: Gateway, *, path: str = CHAT, body: bytes | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        path: str = CHAT,
+        body: bytes | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        **more: Any,
+    ) -> None:
         self._gateway = gateway
         value = orjson.dumps(request(path) | more) if body is None else body
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -151,7 +159,7 @@ class Caller:
             "type": "http",
             "method": "POST",
             "path": path,
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), *headers],
         }
         self.task = asyncio.create_task(gateway.app(scope, self.inbox.get, self._send))
 
