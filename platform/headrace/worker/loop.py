@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from headrace.contracts import headers as h
 from headrace.contracts.errors import (
     EngineCrashed,
     EngineDied,
@@ -27,6 +28,7 @@ from headrace.core.answers import Outcome, failure
 from headrace.core.blame import GUILTY
 from headrace.core.cancels import Cancels
 from headrace.core.deadlines import run_until_s
+from headrace.core.duplicates import Duplicates
 from headrace.core.identity import Trust, may_cancel
 from headrace.core.ports import Engine, Place, Record, WorkSource
 from headrace.core.rendering import render
@@ -79,6 +81,7 @@ class Parts:
     trust: Trust = ANYBODY
     suspects: Suspects = field(default_factory=Suspects)
     journal: Journal | None = None
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
 
 class Loop:
@@ -197,6 +200,9 @@ class Loop:
     async def _settle(self, record: Record) -> None:
         what = self._read(record)
         REQUEST_ID.set(what.head.id)
+        if isinstance(what, Job) and self._is_duplicate(what):
+            _log.info("request %s at %s is one that came before", what.head.id, record.place)
+            return
         while True:
             try:
                 if isinstance(what, Refusal):
@@ -216,6 +222,11 @@ class Loop:
                 what = Refusal(record, what.head, fault, dead_letter=True)
             else:
                 return
+
+    def _is_duplicate(self, job: Job) -> bool:
+        # A dead letter that somebody sends again has the id of its first run.
+        is_replay = h.REPLAY_OF in job.record.headers
+        return not is_replay and self._parts.duplicates.is_one(job.head, job.record.place)
 
     def _read(self, record: Record) -> Job | Refusal:
         parts = self._parts

@@ -395,3 +395,20 @@ async def test_a_stranger_cannot_cancel_a_gateways_request(bench):
     bench.loop.cancel("r0", trusted=True)
     await until(lambda: bench.source.completed == [0])
     assert finals(bench.log) == {"r0": State.CANCELLED}
+
+
+async def test_an_event_that_came_twice_runs_once(bench, topics):
+    head = RequestHead(id="twice", source="/t")
+    bench.source.pending = [record(body("a"), offset=n, head=head) for n in (0, 1)]
+    await until(lambda: len(bench.source.completed) == 2)
+    assert bench.engine.runs == 1
+    assert [r.topic for r in bench.log.records] == [topics.results]
+
+
+async def test_a_dead_letter_that_is_sent_again_runs_again(bench):
+    head = RequestHead(id="twice", source="/t")
+    again = record(body("a"), offset=1, head=head)
+    again.headers[h.REPLAY_OF] = b"dead-letters-0-0"
+    bench.source.pending = [record(body("a"), head=head), again]
+    await until(lambda: len(bench.source.completed) == 2)
+    assert bench.engine.runs == 2
