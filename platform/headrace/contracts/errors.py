@@ -26,7 +26,7 @@ SetupError stands apart: it is for the person at the keyboard (a taken port, a b
 the wire. So does EngineDied: it ends a worker, and no request hears of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -234,3 +234,18 @@ def error_body(kind: ErrorKind, message: str, param: str | None = None) -> bytes
         "detail": message,
     }
     return orjson.dumps(body)
+
+
+def of_code(code: str, message: str, *, param: str | None = None) -> HeadraceError:
+    """The exception of a code of the table; `HeadraceError` itself for one that has none of its own."""
+    found = next((kind for kind in _tree(HeadraceError) if kind.__dict__.get("code") == code), HeadraceError)
+    error = found.__new__(found)
+    # Not by its own constructor: some take more than went over the wire.
+    HeadraceError.__init__(error, message, param=param)
+    return error
+
+
+def _tree(kind: type[HeadraceError]) -> Iterator[type[HeadraceError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)

@@ -1,7 +1,7 @@
 """Events that came twice under one id, as far as one worker can tell. Pure.
 
-A publisher that heard nothing of its event may publish it again. Whoever waits at a reply topic gets an answer
-to each; of a job there is one result, so there need be only one run.
+A publisher that heard nothing of its event may publish it again. Whoever waits at a reply topic gets an
+answer to each; of a job there is one result, so there need be only one run.
 """
 
 from collections import OrderedDict

@@ -120,10 +120,10 @@ class KeptRequests:
         while job.state not in FINAL and time.monotonic() < until_s:
             await asyncio.sleep(_LOOK_S)
             job = await self._parts.book.job(caller, job.id)
+        if checked.terms.is_job and (job.state not in FINAL or not checked.terms.wait_s):
+            return await self._accept(job, send, _REPLAYED)
         if job.state in FINAL:
             return await self._stored(job, send)
-        if checked.terms.is_job:
-            return await self._accept(job, send, _REPLAYED)
         late = RequestExpired("No answer came in time; it is kept, and sending the same key again finds it")
         await send_answer(send, Answer(late.kind.http_status, late.body()), job.id.encode(), _REPLAYED)
         return late.kind.http_status
@@ -140,7 +140,7 @@ class KeptRequests:
         return answer.http_status
 
     async def _accept(self, job: Job, send: Send, more: Sequence[Header] = ()) -> int:
-        """202: it is queued."""
+        """202: it is queued, or was when the key came first."""
         shown = Shown(
             job.id, job.state, job.path, job.model, job.lane, job.attempt, job.created_at_s, job.deadline_s
         )
