@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venvs/vllm
 
-.PHONY: demo test test-vllm check up schemas loadtest chaos clean help
+.PHONY: demo test test-vllm check up schemas loadtest chaos fuzz clean help
 .DEFAULT_GOAL := help
 
 help:  ## What there is
@@ -45,6 +45,9 @@ loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 
 chaos: $(VENV)/.dev  ## 20,000 requests while every role and the broker are killed, 110 times
 	CHAOS_REQUESTS=20000 CHAOS_KILLS=110 $(BIN)/python -m pytest -s tests/e2e/chaos/test_everything.py
+
+fuzz: $(VENV)/.dev  ## 20,000 requests made of the OpenAPI document
+	FUZZ_EXAMPLES=600 $(BIN)/python -m pytest -s tests/e2e/clients/test_schemathesis.py
 
 clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -227,6 +227,18 @@ def test_a_stream_is_followed_left_and_taken_up_again(client: httpx.Client) -> N
     assert [each["event"] for each in events(client, job_id, rest[-1]["id"])][-1] == "completed"
 
 
+def test_a_job_that_is_removed_while_somebody_looks(client: httpx.Client) -> None:
+    job_id = submit(client, model="cold").json()["id"]
+    with client.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: status"
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        ended(client, job_id)
+        assert client.delete(f"/v1/jobs/{job_id}").status_code == 200
+        told = [line for line in lines if line.startswith("event: ")]
+    assert told[-1] in ("event: error", "event: cancelled")
+
+
 def test_a_job_without_a_stream_has_events_too(client: httpx.Client) -> None:
     job_id = submit(client, text="a b c d e f g h", model="slow").json()["id"]
     found = events(client, job_id)

@@ -104,7 +104,7 @@ class AsyncClient:
         lines, attempt = EventLines(), 0
         lines.last_id = last_id
         while True:
-            with suppress(httpx.TransportError):
+            with suppress(httpx.TransportError, Unavailable):
                 async for event in self._events(job_id, lines):
                     attempt = 0
                     yield event
@@ -123,7 +123,7 @@ class AsyncClient:
             lines.begin()
             async for line in response.aiter_lines():
                 for event in lines.take(line):
-                    yield event
+                    yield calls.good(event)
 
     async def batch(
         self,

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from headrace.client.events import Event
 from headrace.contracts.errors import HeadraceError, of_code
 from headrace.contracts.jobs import URL
 
@@ -128,7 +129,18 @@ def backoff_s(attempt: int) -> float:
 def fault(status: int, content: bytes) -> HeadraceError:
     """The exception that an error response stands for."""
     try:
-        told = orjson.loads(content)["error"]
-        return of_code(told["code"], told["message"], param=told["param"])
+        return _told(orjson.loads(content))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return HeadraceError(f"HTTP {status}: {content[:500].decode(errors='replace')}")
+
+
+def good(event: Event) -> Event:
+    """The event, unless it is an error, which is raised."""
+    if event.kind == "error":
+        raise _told(event.data)
+    return event
+
+
+def _told(document: Any) -> HeadraceError:
+    error = document["error"]
+    return of_code(error["code"], error["message"], param=error["param"])

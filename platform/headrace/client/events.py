@@ -13,7 +13,8 @@ class Event(NamedTuple):
     """What happened to a job.
 
     kind: `status` (data: the job), `chunk` (as a stream of its path has them), `reset` (all chunks so far are
-    void), or the job's final status (data: the job). id: behind which a reader can go on.
+    void), or the final status (data: the job). id: behind which a reader can go on. The server's `error`
+    is raised, not given.
     """
 
     kind: str

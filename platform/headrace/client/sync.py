@@ -112,7 +112,7 @@ class Client:
         lines, attempt = EventLines(), 0
         lines.last_id = last_id
         while True:
-            with suppress(httpx.TransportError):
+            with suppress(httpx.TransportError, Unavailable):
                 for event in self._events(job_id, lines):
                     attempt = 0
                     yield event
@@ -130,7 +130,8 @@ class Client:
                 raise calls.fault(response.status_code, response.read())
             lines.begin()
             for line in response.iter_lines():
-                yield from lines.take(line)
+                for event in lines.take(line):
+                    yield calls.good(event)
 
     def batch(
         self,

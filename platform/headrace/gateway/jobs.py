@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from headrace.contracts import jobs as contract
-from headrace.contracts.errors import InvalidRequest, JobRunning, Unavailable
+from headrace.contracts.errors import HeadraceError, InvalidRequest, JobRunning
 from headrace.contracts.headers import JSON
 from headrace.contracts.jobs import Shown
 from headrace.contracts.states import FINAL, State
@@ -155,8 +154,7 @@ class _Jobs:
         shown = await parts.book.shown(job)
         yield _event("status", orjson.dumps(contract.document(shown._replace(body=None))))
         said_s = time.monotonic()
-        # The head is out: what goes wrong from here on ends the stream, and the client comes again.
-        with suppress(Unavailable):
+        try:
             async for news in parts.following.news(caller, job, last):
                 if isinstance(news, Piece):
                     if news.kind is Kind.END:
@@ -170,6 +168,9 @@ class _Jobs:
                 else:
                     continue
                 said_s = time.monotonic()
+        except HeadraceError as error:
+            # The head is out, so that no status can tell it: the job was removed, or Kafka or SQL is away.
+            yield _event("error", error.body())
 
     async def _ended(self, caller: Caller, shown: Shown, end: Piece) -> Shown:
         """The job after its end, which SQL may hear of a moment later."""

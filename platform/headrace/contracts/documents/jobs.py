@@ -2,7 +2,16 @@
 
 from typing import Any, Final
 
-from headrace.contracts.documents.operations import PAGE, a_list, answers, obj, parameter, ref, request_id
+from headrace.contracts.documents.operations import (
+    PAGE,
+    a_list,
+    answers,
+    obj,
+    parameter,
+    ref,
+    request_id,
+    sse,
+)
 from headrace.contracts.jobs import OBJECT, URL
 from headrace.contracts.states import State
 
@@ -113,8 +122,8 @@ def _events() -> dict[str, Any]:
     told = _plain("followJob", "What happens to a job, until it has ended", "Job", _FINDS)
     told["description"] = (
         "Events `status` (the job), `chunk` (as a stream of the path has them), `reset` (all chunks so far "
-        "are void), and last the name of the final status (the job). `Last-Event-ID` says where to go on."
+        "are void), and last the final status (the job), or `error`. `Last-Event-ID` says where to go on."
     )
     told["parameters"] = [{"name": "last-event-id", "in": "header", "schema": _TEXT}]
-    told["responses"]["200"]["content"] = {"text/event-stream": {"schema": _TEXT}}
+    told["responses"]["200"]["content"] = {"text/event-stream": {"schema": sse({})}}
     return told

@@ -9,7 +9,7 @@ import orjson
 from headrace.contracts.bodies import BODIES
 from headrace.contracts.documents import jobs
 from headrace.contracts.documents.json_schemas import components
-from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id
+from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id, sse
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
 from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER_URL, PREDICTIONS
@@ -99,7 +99,7 @@ def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[
     operation = _whole(operation_id, summary, body, answer)
     told = operation["responses"]["200"]
     told["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
-    told["content"]["text/event-stream"] = {"schema": ref(f"{answer}Chunk")}
+    told["content"]["text/event-stream"] = {"schema": sse(ref(f"{answer}Chunk"))}
     return operation
 
 

@@ -67,6 +67,13 @@ def answers(schema: str, codes: Iterable[str], *, status: int = 200) -> Part:
     }
 
 
+def sse(schema: Part) -> Part:
+    """The schema of server-sent events: of one event, as OpenAPI 3.2 has it; `schema`: of its JSON data."""
+    text: Part = {"type": "string"}
+    data = {**text, "contentMediaType": "application/json", "contentSchema": schema}
+    return obj({"data": data, "event": text, "id": text}, optional=("event", "id"))
+
+
 def obj(properties: Mapping[str, Part], *, optional: tuple[str, ...] = ()) -> Part:
     """The schema of an object; all but the `optional` are required."""
     required = [name for name in properties if name not in optional]
