@@ -10,13 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import Topics
+from headrace.core.addresses import Rules
 
 _PREFIX: Final = "HEADRACE_"
-_GROUPS: Final = ("kafka", "s3", "database", "gateway", "worker", "scaler", "dispatcher", "telemetry")
+_GROUPS: Final = (
+    "kafka",
+    "s3",
+    "database",
+    "gateway",
+    "worker",
+    "scaler",
+    "dispatcher",
+    "webhooks",
+    "telemetry",
+)
 
 
 class _Group(BaseModel):
@@ -135,6 +146,24 @@ class DispatcherSettings(_Group):
     result_retention_s: float = Field(default=86_400.0, gt=0)
 
 
+class WebhookSettings(_Group):
+    """Webhooks, and which URLs callers may name for them.
+
+    allow_http: also without TLS. allow_networks: CIDR networks that may be called although not public.
+    at_once: attempts of one dispatcher; a quarter of them to one host.
+    """
+
+    allow_http: bool = False
+    allow_networks: tuple[IPvAnyNetwork, ...] = ()
+    timeout_s: float = Field(default=15.0, gt=0)
+    at_once: int = Field(default=64, ge=4)
+
+    @property
+    def rules(self) -> Rules:
+        """The same for `core.addresses`."""
+        return Rules(self.allow_http, self.allow_networks)
+
+
 class TelemetrySettings(_Group):
     """Traces and metrics; off unless one of the two addresses is set.
 
@@ -167,6 +196,7 @@ class Settings(_Group):
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Signs request ids; the same for every gateway. `headrace up` makes one per data folder."""

@@ -148,6 +148,8 @@ class Stack:
             "HEADRACE_CACHE_DIR": str(folder.path / "cache"),
             # Everybody who reaches this broker is on this machine.
             "HEADRACE_WORKER_REPLY_TOPICS": '["*"]',
+            "HEADRACE_WEBHOOKS_ALLOW_HTTP": "true",
+            "HEADRACE_WEBHOOKS_ALLOW_NETWORKS": '["127.0.0.0/8", "::1/128"]',
         }
         if "HEADRACE_KAFKA_BOOTSTRAP_SERVERS" not in told:
             port = claims.claim(self._settings.kafka_port, "--kafka-port", "Kafka")

@@ -19,12 +19,15 @@ from headrace.dispatcher import archiver as archiving
 from headrace.dispatcher import caretaker as caring
 from headrace.dispatcher import indexer as indexing
 from headrace.dispatcher import retries as retrying
+from headrace.dispatcher import webhooks as delivering
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Archiver
 from headrace.dispatcher.caretaker import Caretaker
 from headrace.dispatcher.deployed import Deployed
 from headrace.dispatcher.indexer import Indexer
 from headrace.dispatcher.retries import Retries
+from headrace.dispatcher.webhooks import Deliverer
+from headrace.hooks.sender import Sender
 from headrace.kafka.admin import Admin
 from headrace.kafka.control import Control
 from headrace.kafka.delayed import DelayedReader
@@ -75,6 +78,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
         asked = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}indexer", [])
         indexer = Indexer(indexing.Parts(asked, store, lambda: models, topics, trust, settings.dispatcher))
+        sender = Sender(settings.webhooks)
+        stack.push_async_callback(sender.close)
+        deliverer = Deliverer(delivering.Parts(lambda: stores.webhooks, sender, settings.webhooks))
         for source in (results, due, asked):
             await source.start()
             stack.push_async_callback(source.stop)
@@ -85,7 +91,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             counting = asyncio.create_task(groups.count(telemetry.instruments, settings.telemetry))
             stack.callback(counting.cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        await _all([archiver.run(stop), indexer.run(stop), retries.run(stop), caretaker.run(stop)], followers)
+        services = (archiver, indexer, retries, caretaker, deliverer)
+        await _all([service.run(stop) for service in services], followers)
 
 
 async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[None]]) -> None:
@@ -196,4 +203,6 @@ class _Store:
         stores = self._stores
         if not stores.is_open:
             return 0
-        return sum([await each.purge(now_s) for each in (stores.results, stores.jobs, stores.keys)])
+        return sum(
+            [await each.purge(now_s) for each in (stores.results, stores.jobs, stores.keys, stores.webhooks)]
+        )

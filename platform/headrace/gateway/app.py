@@ -13,7 +13,7 @@ from typing import Any, Final
 from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import ReplyAddress
 from headrace.core.ports import Reader
-from headrace.gateway import jobs
+from headrace.gateway import jobs, webhooks
 from headrace.gateway.book import Book, BookParts
 from headrace.gateway.callers import Callers
 from headrace.gateway.channel import Identity
@@ -27,6 +27,8 @@ from headrace.gateway.kept import KeptParts, KeptRequests
 from headrace.gateway.server import listen, serve
 from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submitter
+from headrace.gateway.webhooks import WebhookParts
+from headrace.hooks.sender import Sender
 from headrace.kafka.admin import Admin
 from headrace.kafka.positions import QueuePositions
 from headrace.kafka.producer import Producer
@@ -135,9 +137,14 @@ def _more(stack: AsyncExitStack, settings: Settings, core: _Core) -> More:
     callers, following = Callers(settings.gateway), Following(book, core.streams)
     kept_s = settings.dispatcher.result_retention_s
     kept = KeptRequests(KeptParts(submitter, book, following, lambda: stores.keys, kept_s))
-    return More(
-        callers, kept, jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter))
-    )
+    rules = settings.webhooks.rules
+    sender = Sender(settings.webhooks)
+    stack.push_async_callback(sender.close)
+    routes = [
+        *jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter)),
+        *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, sender, rules)),
+    ]
+    return More(callers, rules, kept, routes)
 
 
 def _signing_key(settings: Settings) -> bytes:

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.requests import INFER, INFER_URL, PATHS
+from headrace.core.addresses import Rules
 from headrace.gateway.callers import Callers
 from headrace.gateway.catalog import routes
 from headrace.gateway.directory import Directory
@@ -46,11 +47,15 @@ class Front:
         await self._rest(scope, receive, send)
 
 
+_STRICT = Rules()
+
+
 @dataclass(frozen=True, slots=True)
 class More:
     """What needs a database: requests whose answers are kept, and paths beside those of inference."""
 
     callers: Callers
+    rules: Rules = _STRICT
     kept: Keeps | None = None
     routes: Sequence[Route] = ()
 
@@ -66,7 +71,8 @@ def application(
     """Everything this gateway serves. Without `more`, nothing that needs a database."""
     more = more or More(Callers(settings))
     resends = Resends(asyncio.get_running_loop().time)
-    parts = InferenceParts(submitter, more.callers, more.kept, resends, telemetry or GatewayTelemetry())
+    telemetry = telemetry or GatewayTelemetry()
+    parts = InferenceParts(submitter, more.callers, more.kept, resends, more.rules, telemetry)
     inference = {path: Inference(path, parts) for path in PATHS if path != INFER}
     infer = Inference(INFER, parts)
     # Listed again, so that Starlette answers other methods with 405.

@@ -19,6 +19,7 @@ from headrace.contracts.errors import (
     WrongContentType,
 )
 from headrace.contracts.requests import INFER, INFER_URL
+from headrace.core.addresses import Rules
 from headrace.gateway.callers import Callers
 from headrace.gateway.problems import refuse
 from headrace.gateway.resends import Resends, fingerprint
@@ -26,6 +27,7 @@ from headrace.gateway.sending import EventStream, send_answer
 from headrace.gateway.submit import Asked, Checked, Submitter
 from headrace.gateway.terms import of as terms_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
+from headrace.gateway.webhook_urls import wanted
 from headrace.telemetry.gateway import Exchange, GatewayTelemetry
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class InferenceParts:
     callers: Callers
     kept: Keeps | None
     resends: Resends
+    rules: Rules
     telemetry: GatewayTelemetry
 
 
@@ -73,6 +76,7 @@ class Inference:
         self._callers = parts.callers
         self._kept = parts.kept
         self._resends = parts.resends
+        self._rules = parts.rules
         self._limit_bytes = parts.submitter.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +85,7 @@ class Inference:
         exchange = self._telemetry.begin(headers, self._route, scope["path"])
         try:
             checked = await self._check(scope, headers, receive)
-            if checked.terms.is_job or checked.terms.key is not None:
+            if checked.is_kept:
                 exchange.end(await self._keep(checked, exchange, send))
                 return
             waiting, is_first = await self._wait(checked, exchange)
@@ -108,7 +112,8 @@ class Inference:
         value = await _read_body(headers, receive, self._limit_bytes)
         caller = self._callers.identify(scope["headers"])
         terms = terms_of(headers)
-        asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"), terms)
+        url = wanted(headers, value, self._rules)
+        asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"), terms, url)
         return self._submitter.check(asked)
 
     async def _keep(self, checked: Checked, exchange: Exchange, send: Send) -> int:

@@ -60,6 +60,11 @@ class Checked:
     terms: Terms = PLAIN
     webhook: bytes | None = None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer is kept, whoever waits for it."""
+        return self.terms.is_job or self.terms.key is not None or self.webhook is not None
+
 
 class Minted(NamedTuple):
     """A request that has its name, but is not in Kafka. `record` is what will be."""

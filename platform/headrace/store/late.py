@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headrace.store.idempotency import Keys
     from headrace.store.jobs import Jobs
     from headrace.store.results import Results
+    from headrace.store.webhooks import Webhooks
 
 
 class Stores:
@@ -58,6 +59,13 @@ class Stores:
         from headrace.store.idempotency import Keys  # noqa: PLC0415
 
         return Keys(self.engine)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """Endpoints and deliveries."""
+        from headrace.store.webhooks import Webhooks  # noqa: PLC0415
+
+        return Webhooks(self.engine)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,6 +1,6 @@
 """The archive of final results: the first one for each request is kept until it expires.
 
-What follows from a result is written with it: the state of its job, the counts of its batch.
+What follows from a result is written with it: the state of its job, the counts of its batch, webhooks.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
+from headrace.store import webhooks
 from headrace.store.database import READ_ONLY, insert, translated
 from headrace.store.schema import BATCHES, JOBS, RESULTS
 
@@ -59,6 +60,8 @@ class Results:
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=[JOBS.c.id], set_=merged), jobs
             )
+        if rows:
+            await webhooks.tell(self._engine, connection, rows)
         for batch_id, counts in _counts(rows).items():
             grown = {BATCHES.c[name]: BATCHES.c[name] + number for name, number in counts.items()}
             await connection.execute(update(BATCHES).where(BATCHES.c.id == batch_id).values(grown))

@@ -107,11 +107,15 @@ def test_openapi_has_the_members_that_every_operation_needs() -> None:
 
 
 def test_openapi_and_the_gateway_have_the_same_paths() -> None:
-    from headrace.gateway import catalog, jobs
+    from headrace.gateway import catalog, jobs, webhooks
     from headrace.gateway.directory import Directory
 
     nothing: Any = None
-    routes = [*catalog.routes(Directory(Topics()), lambda: True), *jobs.routes(nothing)]
+    routes = [
+        *catalog.routes(Directory(Topics()), lambda: True),
+        *jobs.routes(nothing),
+        *webhooks.routes(nothing),
+    ]
     served = {route.path.replace("{name:path}", "{model}") for route in routes}
     assert served | set(requests.URLS) == set(_OPENAPI["paths"])
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.bodies import BODIES
-from headrace.contracts.documents import jobs
+from headrace.contracts.documents import jobs, webhooks
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id, sse
 from headrace.contracts.documents.responses import SCHEMAS
@@ -32,6 +32,7 @@ _INFERENCE_CODES: Final = (
 )
 _TERMS: Final = (
     ("prefer", "RFC 7240: `respond-async` makes it a job; `wait=SECONDS` does if it takes longer."),
+    ("headrace-webhook", "A URL that is told how it ended; the answer is kept."),
     ("cancel-after", "Give up after so long: 90s, 5m, 1h."),
     ("idempotency-key", "Makes all requests with it one, for a day; its answer is kept."),
 )
@@ -52,7 +53,7 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
         "paths": _paths(),
         "components": {
-            "schemas": components(BODIES.values()) | dict(SCHEMAS) | jobs.SCHEMAS,
+            "schemas": components(BODIES.values()) | dict(SCHEMAS) | jobs.SCHEMAS | webhooks.SCHEMAS,
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -92,6 +93,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v2/models/{model}/ready": {**model, "get": _model_ready()},
         **jobs.paths(),
+        **webhooks.paths(),
     }
 
 

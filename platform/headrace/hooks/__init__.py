@@ -1,0 +1,1 @@
+"""HTTP to others: webhooks. The only room that calls addresses which callers name."""
