@@ -16,6 +16,11 @@ _HOSTS = {
     "headrace.dev",
     "json-schema.org",
     "www.apache.org",
+    "www.standardwebhooks.com",
+    # Where callers must not send us, and one where they may.
+    "10.0.0.1",
+    "169.254.169.254",
+    "93.184.215.14",
 }
 _URL = re.compile(r"https?://[^\s\"'`)\]}>,;]+")
 _RESERVED = (".example", "example.com", "example.org", ".invalid", ".test")

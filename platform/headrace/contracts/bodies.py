@@ -5,25 +5,27 @@ from typing import Final, TypeAlias
 
 from pydantic import ValidationError
 
-from headrace.contracts import embeddings
+from headrace.contracts import embeddings, responses
 from headrace.contracts.embeddings import EmbeddingBody
 from headrace.contracts.explain import explain
 from headrace.contracts.openai import ChatBody, CompletionBody
 from headrace.contracts.predictions import PredictionBody
-from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER, PREDICTIONS
+from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER, PREDICTIONS, RESPONSES
+from headrace.contracts.responses import ResponseBody
 from headrace.contracts.tensors import InferBody
 
 TextBody: TypeAlias = ChatBody | CompletionBody
-Body: TypeAlias = TextBody | PredictionBody | EmbeddingBody | InferBody
+Body: TypeAlias = TextBody | ResponseBody | PredictionBody | EmbeddingBody | InferBody
 
 BODIES: Final[Mapping[str, type[Body]]] = {
     CHAT: ChatBody,
     COMPLETIONS: CompletionBody,
+    RESPONSES: ResponseBody,
     PREDICTIONS: PredictionBody,
     EMBEDDINGS: EmbeddingBody,
     INFER: InferBody,
 }
-_SHAPES: Final[Mapping[str, Mapping[str, str]]] = {EMBEDDINGS: embeddings.SHAPES}
+_SHAPES: Final[Mapping[str, Mapping[str, str]]] = {EMBEDDINGS: embeddings.SHAPES, RESPONSES: responses.SHAPES}
 
 
 def parse(path: str, value: bytes) -> Body:

@@ -6,6 +6,7 @@ HeadraceError
 │   ├── ContextLengthExceeded   400
 │   ├── UnknownModel            404
 │   ├── UnknownJob              404
+│   ├── UnknownResponse         404
 │   ├── UnknownWebhook          404
 │   ├── UnknownPath             404
 │   ├── MethodNotAllowed        405
@@ -58,6 +59,7 @@ _ROWS: Final = (
     ErrorKind("context_length_exceeded", "Prompt too long", 400, "invalid_request_error", False),
     ErrorKind("model_not_found", "Unknown model", 404, "invalid_request_error", False),
     ErrorKind("job_not_found", "Unknown job", 404, "invalid_request_error", False),
+    ErrorKind("response_not_found", "Unknown response", 404, "invalid_request_error", False),
     ErrorKind("webhook_not_found", "Unknown webhook", 404, "invalid_request_error", False),
     ErrorKind("path_not_found", "Unknown path", 404, "invalid_request_error", False),
     ErrorKind("method_not_allowed", "Method not allowed", 405, "invalid_request_error", False),
@@ -128,6 +130,12 @@ class UnknownJob(InvalidRequest):
     """The caller's tenant has no such job, or has it no more."""
 
     code = "job_not_found"
+
+
+class UnknownResponse(InvalidRequest):
+    """The caller's tenant has no such Response, or has it no more."""
+
+    code = "response_not_found"
 
 
 class UnknownWebhook(InvalidRequest):

@@ -13,13 +13,15 @@ from headrace.contracts.errors import InvalidRequest
 TYPE: Final = "headrace.inference.request.v1"
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
+RESPONSES: Final = "/v1/responses"
+"""Whatever serves chats serves it: workers translate."""
 PREDICTIONS: Final = "/v1/predictions"
 EMBEDDINGS: Final = "/v1/embeddings"
 INFER: Final = "/v2/infer"
 """Of the Open Inference Protocol. Over HTTP the model stands in the path: `INFER_URL`."""
 INFER_URL: Final = "/v2/models/{model}/infer"
 TEXT_PATHS: Final = (CHAT, COMPLETIONS)
-PATHS: Final = (*TEXT_PATHS, PREDICTIONS, EMBEDDINGS, INFER)
+PATHS: Final = (*TEXT_PATHS, RESPONSES, PREDICTIONS, EMBEDDINGS, INFER)
 """What `ce_apipath` may say."""
 URLS: Final = (*(path for path in PATHS if path != INFER), INFER_URL)
 """The same over HTTP."""

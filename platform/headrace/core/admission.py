@@ -7,6 +7,7 @@ from headrace.contracts.bodies import Body
 from headrace.contracts.errors import BodyTooLarge, InvalidRequest, Overloaded, UnknownModel, UnknownPath
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.predictions import PredictionBody
+from headrace.contracts.requests import CHAT, RESPONSES
 from headrace.contracts.topics import Lane
 
 _LANES = {"priority": Lane.PRIORITY, "flex": Lane.FLEX}
@@ -15,7 +16,7 @@ _LANES = {"priority": Lane.PRIORITY, "flex": Lane.FLEX}
 def check_path(deployed: ModelDeployed, path: str) -> None:
     """Refuse what the model does not do."""
     serves = deployed.manifest.serves
-    if path not in serves:
+    if (CHAT if path == RESPONSES else path) not in serves:
         raise UnknownPath(f"Model '{deployed.name}' does not serve {path}; it serves {', '.join(serves)}")
 
 

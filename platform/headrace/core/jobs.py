@@ -15,7 +15,7 @@ from headrace.core.identity import Trust, believed
 from headrace.core.letters import full
 from headrace.core.ports import Record
 
-BODY_KEPT: Final = frozenset({"/v1/responses"})
+BODY_KEPT: Final = frozenset({requests.RESPONSES})
 """Paths whose callers may ask for the body of their request again."""
 
 

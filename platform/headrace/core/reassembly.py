@@ -13,6 +13,7 @@ import orjson
 
 from headrace.contracts.replies import ReplyHead
 from headrace.contracts.states import State
+from headrace.core.responses import Responder
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def missing(sent: Sequence[bytes], whole: bytes, *, usage: bool = False) -> list
     answer: dict[str, Any] = orjson.loads(whole)
     if answer["object"] == "prediction":
         return _missing_output(sent, answer)
+    if answer["object"] == "response":
+        return _missing_events(sent, answer)
     choices = answer["choices"]
     if len(choices) != 1:
         return None
@@ -119,6 +122,17 @@ def missing(sent: Sequence[bytes], whole: bytes, *, usage: bool = False) -> list
     if usage:
         chunks.append(head | {"choices": [], "usage": answer["usage"]})
     return [orjson.dumps(chunk) for chunk in chunks]
+
+
+def _missing_events(sent: Sequence[bytes], answer: dict[str, Any]) -> list[bytes] | None:
+    said = [orjson.loads(event) for event in sent]
+    text = "".join(event["delta"] for event in said if event["type"] == "response.output_text.delta")
+    whole = "".join(
+        part["text"] for item in answer["output"] if item["type"] == "message" for part in item["content"]
+    )
+    if not whole.startswith(text) or any(event["type"].endswith(".done") for event in said):
+        return None
+    return list(Responder.after(sent, answer).rest(answer))
 
 
 def _missing_output(sent: Sequence[bytes], answer: dict[str, Any]) -> list[bytes] | None:

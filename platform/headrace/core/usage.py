@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 _NUMBER: Final = re.compile(rb"\s*:\s*(\d+)")
 _REASON: Final = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]+)"')
 _USAGE: Final = b'"usage"'
-_INPUT: Final = b'"prompt_tokens"'
-_OUTPUT: Final = b'"completion_tokens"'
+_INPUT: Final = b'"prompt_tokens"', b'"input_tokens"'
+_OUTPUT: Final = b'"completion_tokens"', b'"output_tokens"'
+"""Of chats and of responses."""
 
 
 class Usage(NamedTuple):
@@ -32,7 +33,8 @@ def usage_of(answer: bytes) -> Usage:
     return Usage(_number(answer, _INPUT, at), _number(answer, _OUTPUT, at))
 
 
-def _number(answer: bytes, name: bytes, at: int) -> int | None:
+def _number(answer: bytes, names: tuple[bytes, ...], at: int) -> int | None:
+    name = names[0] if answer.find(names[0], at) >= 0 else names[1]
     # The first of a name is the count itself; others would be details of it.
     found = answer.find(name, at)
     number = None if found < 0 else _NUMBER.match(answer, found + len(name))

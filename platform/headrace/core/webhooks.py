@@ -16,12 +16,12 @@ import orjson
 
 from headrace.contracts import ids
 from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.requests import RESPONSES
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # what secrets begin with
 SECRET_BYTES: Final = 32
-RESPONSES: Final = "/v1/responses"
 
 _STATES: Final = {State.EXPIRED: State.FAILED}
 """OpenAI has no `response.expired`."""

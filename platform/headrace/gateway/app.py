@@ -13,7 +13,7 @@ from typing import Any, Final
 from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import ReplyAddress
 from headrace.core.ports import Reader
-from headrace.gateway import jobs, webhooks
+from headrace.gateway import jobs, responses, webhooks
 from headrace.gateway.book import Book, BookParts
 from headrace.gateway.callers import Callers
 from headrace.gateway.channel import Identity
@@ -24,6 +24,7 @@ from headrace.gateway.front import More, application
 from headrace.gateway.heartbeat import Heartbeat
 from headrace.gateway.jobs import JobParts
 from headrace.gateway.kept import KeptParts, KeptRequests
+from headrace.gateway.responses import Conversations, ResponseParts
 from headrace.gateway.server import listen, serve
 from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submitter
@@ -142,9 +143,10 @@ def _more(stack: AsyncExitStack, settings: Settings, core: _Core) -> More:
     stack.push_async_callback(sender.close)
     routes = [
         *jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter)),
+        *responses.routes(ResponseParts(callers, book, following, submitter)),
         *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, sender, rules)),
     ]
-    return More(callers, rules, kept, routes)
+    return More(callers, rules, kept, routes, Conversations(book))
 
 
 def _signing_key(settings: Settings) -> bytes:

@@ -15,7 +15,7 @@ from headrace.core.addresses import Rules
 from headrace.gateway.callers import Callers
 from headrace.gateway.catalog import routes
 from headrace.gateway.directory import Directory
-from headrace.gateway.inference import Inference, InferenceParts, Keeps, is_infer
+from headrace.gateway.inference import History, Inference, InferenceParts, Keeps, is_infer
 from headrace.gateway.problems import on_error, on_http_exception, on_refusal
 from headrace.gateway.resends import Resends
 from headrace.gateway.submit import Submitter
@@ -58,6 +58,7 @@ class More:
     rules: Rules = _STRICT
     kept: Keeps | None = None
     routes: Sequence[Route] = ()
+    history: History | None = None
 
 
 def application(
@@ -72,7 +73,7 @@ def application(
     more = more or More(Callers(settings))
     resends = Resends(asyncio.get_running_loop().time)
     telemetry = telemetry or GatewayTelemetry()
-    parts = InferenceParts(submitter, more.callers, more.kept, resends, more.rules, telemetry)
+    parts = InferenceParts(submitter, more.callers, more.kept, resends, more.rules, telemetry, more.history)
     inference = {path: Inference(path, parts) for path in PATHS if path != INFER}
     infer = Inference(INFER, parts)
     # Listed again, so that Starlette answers other methods with 405.

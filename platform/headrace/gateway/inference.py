@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,12 +18,12 @@ from headrace.contracts.errors import (
     Unavailable,
     WrongContentType,
 )
-from headrace.contracts.requests import INFER, INFER_URL
+from headrace.contracts.requests import INFER, INFER_URL, RESPONSES
 from headrace.core.addresses import Rules
-from headrace.gateway.callers import Callers
+from headrace.gateway.callers import Caller, Callers
 from headrace.gateway.problems import refuse
 from headrace.gateway.resends import Resends, fingerprint
-from headrace.gateway.sending import EventStream, send_answer
+from headrace.gateway.sending import EventStream, NamedEvents, send_answer
 from headrace.gateway.submit import Asked, Checked, Submitter
 from headrace.gateway.terms import of as terms_of
 from headrace.gateway.waiting import GONE, Answer, Waiting, WaitingStream
@@ -32,6 +32,7 @@ from headrace.telemetry.gateway import Exchange, GatewayTelemetry
 
 _log = logging.getLogger(__name__)
 
+PREVIOUS: Final = b'"previous_response_id"'
 _BEFORE_MODEL, _BEHIND_MODEL = INFER_URL.split("{model}")
 
 
@@ -53,6 +54,14 @@ class Keeps(Protocol):
         ...
 
 
+class History(Protocol):
+    """Responses that came before; see `gateway.responses`."""
+
+    async def told(self, caller: Caller, body: bytes) -> bytes:
+        """The same body, with what was said before in its input."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceParts:
     """What all inference paths share."""
@@ -63,6 +72,7 @@ class InferenceParts:
     resends: Resends
     rules: Rules
     telemetry: GatewayTelemetry
+    history: History | None = None
 
 
 class Inference:
@@ -77,6 +87,8 @@ class Inference:
         self._kept = parts.kept
         self._resends = parts.resends
         self._rules = parts.rules
+        self._history = parts.history
+        self._events = NamedEvents if path == RESPONSES else EventStream
         self._limit_bytes = parts.submitter.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,6 +124,8 @@ class Inference:
         value = await _read_body(headers, receive, self._limit_bytes)
         caller = self._callers.identify(scope["headers"])
         terms = terms_of(headers)
+        if self._path == RESPONSES and self._history is not None and PREVIOUS in value:
+            value = await self._history.told(caller, value)
         url = wanted(headers, value, self._rules)
         asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"), terms, url)
         return self._submitter.check(asked)
@@ -142,7 +156,7 @@ class Inference:
     async def _answer(self, waiting: Waiting, send: Send) -> None:
         try:
             if isinstance(waiting, WaitingStream):
-                await _stream(waiting, send)
+                await _stream(waiting, self._events(send, waiting.key))
             else:
                 answer = await waiting.future
                 if answer is not GONE:
@@ -153,8 +167,8 @@ class Inference:
             await send_answer(send, Answer(error.kind.http_status, error.body()), waiting.key)
 
 
-async def _stream(waiting: WaitingStream, send: Send) -> None:
-    sse, had = EventStream(send, waiting.key), 0
+async def _stream(waiting: WaitingStream, sse: EventStream) -> None:
+    had = 0
     while (chunks := await waiting.next(had)) is not None:
         had += len(chunks)
         await (sse.data(chunks) if chunks else sse.comment())

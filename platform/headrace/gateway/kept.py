@@ -13,9 +13,11 @@ from typing import Final
 import orjson
 from starlette.types import Send
 
-from headrace.contracts import jobs
+from headrace.contracts import jobs, responses
 from headrace.contracts.errors import HeadraceError, InternalError, KeyReused, RequestExpired
 from headrace.contracts.jobs import Shown
+from headrace.contracts.requests import RESPONSES
+from headrace.contracts.responses import ResponseBody
 from headrace.contracts.states import FINAL, State
 from headrace.core.idempotency import Claim, Claims, fingerprint
 from headrace.core.jobs import Job
@@ -25,7 +27,7 @@ from headrace.gateway.callers import Caller
 from headrace.gateway.channel import BOTH, JOB
 from headrace.gateway.following import Following, News
 from headrace.gateway.problems import Header, respond
-from headrace.gateway.sending import EventStream, send_answer
+from headrace.gateway.sending import EventStream, NamedEvents, send_answer
 from headrace.gateway.submit import Checked, Minted, Submitter
 from headrace.gateway.waiting import Answer
 from headrace.telemetry.gateway import Exchange
@@ -61,7 +63,9 @@ class KeptRequests:
         Raises:
             HeadraceError: nothing was queued.
         """
-        waits = not checked.body.stream and not (checked.terms.is_job and not checked.terms.wait_s)
+        is_background = isinstance(checked.body, ResponseBody) and bool(checked.body.background)
+        is_job = is_background or (checked.terms.is_job and not checked.terms.wait_s)
+        waits = not checked.body.stream and not is_job
         minted = self._parts.submitter.mint(checked, BOTH if waits else JOB, exchange)
         claim = self._claim(checked, minted)
         earlier = None if claim is None else await self._parts.keys().claim(claim)
@@ -76,7 +80,9 @@ class KeptRequests:
                 await self._parts.keys().release(claim)
             raise
         job = _job(checked, minted)
-        return await (self._accept(job, send) if checked.terms.is_job else self._stream(job, send, ()))
+        if checked.terms.is_job:
+            return await self._accept(job, send)
+        return await (self._stream(job, send, ()) if checked.body.stream else self._begun(job, checked, send))
 
     def _claim(self, checked: Checked, minted: Minted) -> Claim | None:
         key = checked.terms.key
@@ -153,9 +159,16 @@ class KeptRequests:
         await respond(send, 202, orjson.dumps(jobs.document(shown)), job.id.encode(), headers)
         return 202
 
+    async def _begun(self, job: Job, checked: Checked, send: Send) -> int:
+        """A Response in the background, as OpenAI's clients know it: no 202."""
+        begun = responses.blank(job.id, checked.value, checked.model.name, int(job.created_at_s))
+        await respond(send, 200, orjson.dumps(begun), job.id.encode())
+        return 200
+
     async def _stream(self, job: Job, send: Send, more: Sequence[Header]) -> int:
         """A stream from the log, for a caller who may come again for it with the same key."""
-        sse = EventStream(send, job.id.encode(), more)
+        kind = NamedEvents if job.path == RESPONSES else EventStream
+        sse = kind(send, job.id.encode(), more)
         try:
             async for news in self._parts.following.news(Caller(job.tenant), job):
                 status = await _tell(sse, news)

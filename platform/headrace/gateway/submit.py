@@ -16,11 +16,12 @@ from headrace.contracts.events import Cancel, ModelDeployed
 from headrace.contracts.formats import choose
 from headrace.contracts.identity import sign_cancel
 from headrace.contracts.ids import RequestId
+from headrace.contracts.responses import ResponseBody
 from headrace.contracts.topics import Lane
 from headrace.core import admission
 from headrace.core.deadlines import patience_s
 from headrace.core.ports import Outgoing, Place, Publisher, Receipt
-from headrace.gateway.channel import WAITED_FOR, Channel, Identity, Named, Way
+from headrace.gateway.channel import BOTH, WAITED_FOR, Channel, Identity, Named, Way
 from headrace.gateway.directory import Directory
 from headrace.gateway.replies import Replies
 from headrace.gateway.tenants import Tenants, limits_of
@@ -63,7 +64,13 @@ class Checked:
     @property
     def is_kept(self) -> bool:
         """Whether its answer is kept, whoever waits for it."""
-        return self.terms.is_job or self.terms.key is not None or self.webhook is not None
+        wants = self.terms.is_job or self.terms.key is not None or self.webhook is not None
+        return wants or (isinstance(self.body, ResponseBody) and bool(self.body.background))
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether who waits for it may fetch it later all the same."""
+        return isinstance(self.body, ResponseBody) and self.body.is_stored
 
 
 class Minted(NamedTuple):
@@ -139,7 +146,9 @@ class Submitter:
             Unavailable: Kafka did not take the record; nothing is queued.
             BodyTooLarge: Kafka takes no record of this size.
         """
-        waiting, receipt = await self._send(checked, self.mint(checked, WAITED_FOR, exchange))
+        waiting, receipt = await self._send(
+            checked, self.mint(checked, BOTH if checked.is_stored else WAITED_FOR, exchange)
+        )
         receipt.add_done_callback(partial(self._confirmed, waiting, exchange))
         return waiting
 
@@ -189,7 +198,7 @@ class Submitter:
 
     def _patience_s(self, checked: Checked, way: Way, lane: Lane) -> float:
         """How long the request may take, from now."""
-        if way.kept:
+        if way.kept and checked.is_kept:
             limit_s = patience_s(lane)
         else:
             limit_s = min(self.settings.reply_timeout_s, checked.model.manifest.limits.deadline_s)

@@ -1,12 +1,14 @@
 """One request on one engine."""
 
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 
 from headrace.contracts.errors import EngineDied, EngineFailed, HeadraceError
 from headrace.contracts.states import State
 from headrace.core.answers import Outcome
 from headrace.core.ports import Call, Engine, Partial
+from headrace.core.responses import Responder
 
 _log = logging.getLogger(__name__)
 
@@ -34,3 +36,23 @@ async def execute(engine: Engine, call: Call, emit: Callable[[bytes], Awaitable[
     finally:
         await events.aclose()
     raise EngineFailed("The engine ended without an answer")
+
+
+async def respond(
+    engine: Engine, call: Call, responder: Responder, emit: Callable[[bytes], Awaitable[None]]
+) -> Outcome:
+    """The same for a Response: the engine runs a chat, `emit` gets the Response's events; errors alike."""
+
+    async def tell(events: Iterable[bytes]) -> None:
+        for event in events:
+            await emit(event)
+
+    async def translated(chunk: bytes) -> None:
+        await tell(responder.chunk(chunk))
+
+    # Nothing before the first token: what fails until then can be tried again.
+    outcome = await execute(engine, call, translated)
+    events, value = responder.finish(outcome.value, int(time.time()))
+    if call.body.stream:
+        await tell(events)
+    return outcome._replace(value=value)

@@ -6,18 +6,23 @@ from headrace.contracts import bodies, formats, requests
 from headrace.contracts.errors import HeadraceError, InvalidRequest, MalformedBody, RequestExpired
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.formats import PLAIN, Format
-from headrace.contracts.requests import RequestHead
+from headrace.contracts.requests import CHAT, RequestHead
+from headrace.contracts.responses import ResponseBody
 from headrace.core import admission
 from headrace.core.deadlines import expires_at_s
 from headrace.core.identity import Trust, believed
 from headrace.core.ports import Call, Record
+from headrace.core.responses import Responder, chat_body
 
 ANYBODY: Final = Trust(None)
 """Nothing can be checked, so everybody is believed."""
 
 
 class Job(NamedTuple):
-    """A request that may run. `expires_at_s`: when it must be over, at the latest. `form`: of its answer."""
+    """A request that may run. `expires_at_s`: when it must be over, at the latest. `form`: of its answer.
+
+    responder: speaks the Responses API for an engine that is asked for a chat.
+    """
 
     record: Record
     head: RequestHead
@@ -25,6 +30,7 @@ class Job(NamedTuple):
     expires_at_s: float
     trusted: bool = True
     form: Format = PLAIN
+    responder: Responder | None = None
 
 
 class Refusal(NamedTuple):
@@ -69,6 +75,12 @@ def _job(record: Record, head: RequestHead, deployed: ModelDeployed, now_s: floa
     created_s = int(record.timestamp_ms / 1000)
     adapter = admission.adapter(deployed, body.model)
     name = deployed.name if adapter is None else f"{deployed.name}:{adapter}"
+    responder = None
+    if isinstance(body, ResponseBody):
+        responder = Responder(head.id, value, name, created_s)
+        path, value = CHAT, chat_body(body)
+        body = bodies.parse(path, value)
     call = Call(head.id, name, path, value, body, created_s, deployed.version, adapter)
-    form = PLAIN if body.stream else formats.choose(head.accept, deployed.manifest.formats)
-    return Job(record, head, call, end_s, trusted, form)
+    is_plain = body.stream or responder is not None
+    form = PLAIN if is_plain else formats.choose(head.accept, deployed.manifest.formats)
+    return Job(record, head, call, end_s, trusted, form, responder)

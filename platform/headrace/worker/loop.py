@@ -35,7 +35,7 @@ from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
 from headrace.telemetry.context import REQUEST_ID
 from headrace.telemetry.worker import UNTOLD, Work, WorkerTelemetry
-from headrace.worker.execution import execute
+from headrace.worker.execution import execute, respond
 from headrace.worker.fates import Fates
 from headrace.worker.intake import ANYBODY, Job, Refusal, read
 from headrace.worker.journal import Journal
@@ -261,6 +261,8 @@ class Loop:
         if parts.cancels.has(job.head.id, trusted=job.trusted):
             return _CANCELLED
         try:
+            if job.responder is not None:
+                return await respond(parts.engine, job.call, job.responder, work.emitting(reply.chunk))
             outcome = await execute(parts.engine, job.call, work.emitting(reply.chunk))
             if job.form.is_plain:
                 return outcome

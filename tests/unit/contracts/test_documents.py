@@ -107,7 +107,7 @@ def test_openapi_has_the_members_that_every_operation_needs() -> None:
 
 
 def test_openapi_and_the_gateway_have_the_same_paths() -> None:
-    from headrace.gateway import catalog, jobs, webhooks
+    from headrace.gateway import catalog, jobs, responses, webhooks
     from headrace.gateway.directory import Directory
 
     nothing: Any = None
@@ -115,6 +115,7 @@ def test_openapi_and_the_gateway_have_the_same_paths() -> None:
         *catalog.routes(Directory(Topics()), lambda: True),
         *jobs.routes(nothing),
         *webhooks.routes(nothing),
+        *responses.routes(nothing),
     ]
     served = {route.path.replace("{name:path}", "{model}") for route in routes}
     assert served | set(requests.URLS) == set(_OPENAPI["paths"])

@@ -7,18 +7,19 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.bodies import BODIES
-from headrace.contracts.documents import jobs, webhooks
+from headrace.contracts.documents import jobs, responses_api, webhooks
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id, sse
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
-from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER_URL, PREDICTIONS
+from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, INFER_URL, PREDICTIONS, RESPONSES
 
 _INFERENCE_CODES: Final = (
     "invalid_request",
     "malformed_body",
     "context_length_exceeded",
     "model_not_found",
+    "response_not_found",
     "path_not_found",
     "method_not_allowed",
     "body_too_large",
@@ -53,7 +54,11 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
         "paths": _paths(),
         "components": {
-            "schemas": components(BODIES.values()) | dict(SCHEMAS) | jobs.SCHEMAS | webhooks.SCHEMAS,
+            "schemas": components(BODIES.values())
+            | dict(SCHEMAS)
+            | jobs.SCHEMAS
+            | webhooks.SCHEMAS
+            | responses_api.SCHEMAS,
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -71,6 +76,7 @@ def _paths() -> dict[str, Any]:
     return {
         CHAT: {"post": _inference("createChatCompletion", "Answer a chat", "Chat", "ChatCompletion")},
         COMPLETIONS: {"post": _inference("createCompletion", "Continue a text", "Completion", "Completion")},
+        RESPONSES: {"post": _inference("createResponse", "Make a Response", "Response", "Response")},
         PREDICTIONS: {"post": _inference("createPrediction", "Run a function", "Prediction", "Prediction")},
         EMBEDDINGS: {"post": _whole("createEmbedding", "Embed texts", "Embedding", "EmbeddingList")},
         INFER_URL: {
@@ -93,6 +99,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v2/models/{model}/ready": {**model, "get": _model_ready()},
         **jobs.paths(),
+        **responses_api.paths(),
         **webhooks.paths(),
     }
 
