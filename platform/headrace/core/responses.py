@@ -222,7 +222,7 @@ def _usage(chat: _Chat) -> dict[str, Any] | None:
         return None
     return {
         "input_tokens": used.get("prompt_tokens", 0),
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": used.get("completion_tokens", 0),
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": used.get("total_tokens", 0),

@@ -30,7 +30,7 @@ Report = dict[str, str | None]
 @pytest.fixture(scope="module")
 def report_of(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Report]:
     """Run all checks with one major version; each version runs once."""
-    stack.deploy(_slow_function(tmp_path_factory.mktemp("functions")))
+    stack.deploy(slow_function(tmp_path_factory.mktemp("functions")))
 
     @cache
     def run(major: int) -> Report:
@@ -59,7 +59,7 @@ def test_openai_python(report_of: Callable[[int], Report], major: int, check: st
     assert failure is None, failure
 
 
-def _slow_function(folder: Path) -> Path:
+def slow_function(folder: Path) -> Path:
     """A copy of functions/echo under a name with a slash, that takes 20 ms for each word."""
     manifest = (ROOT / "functions" / "echo" / "function.yaml").read_text()
     changed = manifest.replace("name: echo", f"name: {SLOW_MODEL}").replace("token_ms: 0", "token_ms: 20")
