@@ -140,9 +140,9 @@ def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The key that is sent: a Bearer token, or the header that Azure's clients use."""
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == _BEARER:
-            return value[7:].strip()
+            return value[7:]
         if name == b"api-key":
-            return value.strip()
+            return value
     return None
 
 

@@ -35,6 +35,8 @@ class Keyring:
         self._refresh_s = refresh_s
         self._is_open = is_open
         self._keys: dict[str, ApiKey] | None = None
+        # By the text that opened them, since the last reading: hashing costs more than all the rest.
+        self._opened: dict[bytes, ApiKey] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_s = float("-inf")
         self._complaint = ""
@@ -60,7 +62,12 @@ class Keyring:
                 f"This gateway asks for an API key{first}: make one by `headrace keys create` and send it as "
                 "'Authorization: Bearer hr_...'"
             )
-        return check(self._keys.get(digest(text)), scope, time.time())
+        key = self._opened.get(text)
+        if key is None:
+            key = self._keys.get(digest(text))
+            if key is not None:
+                self._opened[text] = key
+        return check(key, scope, time.time())
 
     async def look_again(self) -> bool:
         """Read them because one is unknown; False: that was done a moment ago."""
@@ -91,7 +98,7 @@ class Keyring:
             )
         if not self._keys and found and self._is_open:
             _log.info("there are API keys: requests without one are refused from now on")
-        self._keys = {key.sha256: key for key in found}
+        self._keys, self._opened = {key.sha256: key for key in found}, {}
 
     async def regularly(self) -> None:
         """Read them for ever."""
