@@ -103,6 +103,14 @@ class GatewaySettings(_Group):
     tenant_rate_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     tenant_burst: int | None = Field(default=None, ge=1)
     """Beside the rate: requests at once after a pause; None: those of one second."""
+    tenant_tokens_per_min: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers one tenant may use at one gateway."""
+    max_queued: int | None = Field(default=None, ge=1)
+    """Requests that may wait in Kafka for one model; a model's `limits.max_queued` comes first."""
+    keys_refresh_s: float = Field(default=2.0, gt=0, le=60)
+    """How often API keys are read again: a key that was revoked opens nothing after at most so long."""
+    silence_s: float = Field(default=5.0, gt=0)
+    """Kafka that confirms nothing for so long is taken for hung: requests are refused at once."""
     drain_s: float = Field(default=20.0, ge=0)
     max_result_bytes: int = Field(default=64 << 20, ge=1)
     """The largest result that is read from S3 for a caller; at least what workers may put there."""

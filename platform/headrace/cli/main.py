@@ -14,6 +14,7 @@ from headrace.cli import (
     dead_letters,
     demo,
     deploy,
+    keys,
     new,
     roles,
     schemas,
@@ -42,6 +43,7 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(new.app, name="new", rich_help_panel="Work with models")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Work with models")
+app.add_typer(keys.app, name="keys", rich_help_panel="Operate")
 roles.register(app)
 
 

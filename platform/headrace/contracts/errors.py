@@ -4,6 +4,8 @@ HeadraceError
 ├── InvalidRequest              400  the caller must change something
 │   ├── MalformedBody           400
 │   ├── ContextLengthExceeded   400
+│   ├── InvalidApiKey           401
+│   ├── InsufficientScope       403
 │   ├── UnknownModel            404
 │   ├── UnknownJob              404
 │   ├── UnknownResponse         404
@@ -16,6 +18,7 @@ HeadraceError
 │   ├── WrongContentType        415
 │   └── KeyReused               422
 ├── Overloaded                  429  admission refused it: nothing was enqueued
+│   └── QueueFull               429  too many wait for the model: nothing was enqueued
 ├── RequestCancelled            499
 ├── InternalError               500  a fault of ours
 ├── EngineFailed                500  the engine raised on this request
@@ -57,6 +60,8 @@ _ROWS: Final = (
     ErrorKind("invalid_request", "Invalid request", 400, "invalid_request_error", False),
     ErrorKind("malformed_body", "Malformed body", 400, "invalid_request_error", False),
     ErrorKind("context_length_exceeded", "Prompt too long", 400, "invalid_request_error", False),
+    ErrorKind("invalid_api_key", "No valid API key", 401, "invalid_request_error", False),
+    ErrorKind("insufficient_scope", "Key for other things", 403, "invalid_request_error", False),
     ErrorKind("model_not_found", "Unknown model", 404, "invalid_request_error", False),
     ErrorKind("job_not_found", "Unknown job", 404, "invalid_request_error", False),
     ErrorKind("response_not_found", "Unknown response", 404, "invalid_request_error", False),
@@ -69,6 +74,7 @@ _ROWS: Final = (
     ErrorKind("wrong_content_type", "Wrong content type", 415, "invalid_request_error", False),
     ErrorKind("idempotency_key_reused", "Key used before", 422, "invalid_request_error", False),
     ErrorKind("overloaded", "Too many requests", 429, "rate_limit_error", True),
+    ErrorKind("queue_full", "Queue full", 429, "rate_limit_error", True),
     ErrorKind("request_cancelled", "Cancelled", 499, "request_cancelled", False),
     ErrorKind("internal_error", "Internal error", 500, "server_error", True),
     ErrorKind("engine_failed", "Engine failed", 500, "server_error", True),
@@ -118,6 +124,18 @@ class ContextLengthExceeded(InvalidRequest):
     """The prompt does not fit the model's context."""
 
     code = "context_length_exceeded"
+
+
+class InvalidApiKey(InvalidRequest):
+    """There is no API key, or one that opens nothing."""
+
+    code = "invalid_api_key"
+
+
+class InsufficientScope(InvalidRequest):
+    """The API key is for other things."""
+
+    code = "insufficient_scope"
 
 
 class UnknownModel(InvalidRequest):
@@ -190,6 +208,16 @@ class Overloaded(HeadraceError):
     """Admission refused the request; nothing was enqueued."""
 
     code = "overloaded"
+
+
+class QueueFull(Overloaded):
+    """A model's lanes hold as many requests as they may. `retry_after_s`: whole seconds, from 1 to 60."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int = 1, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class RequestCancelled(HeadraceError):

@@ -83,12 +83,16 @@ AdapterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0
 
 
 class Limits(_Strict):
-    """What one request may ask for. `max_concurrency` None means what the engine can hold."""
+    """What one request may ask for. `max_concurrency` None means what the engine can hold.
+
+    max_queued: requests that may wait for the model in all lanes; gateways refuse more with 429.
+    """
 
     max_body_bytes: int = Field(default=1_000_000, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     deadline_s: float = Field(default=600.0, gt=0)
     max_concurrency: int | None = Field(default=None, ge=1)
+    max_queued: int | None = Field(default=None, ge=1)
 
 
 class Retry(_Strict):

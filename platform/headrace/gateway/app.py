@@ -15,7 +15,7 @@ from headrace.contracts.requests import ReplyAddress
 from headrace.core.ports import Reader
 from headrace.gateway import jobs, responses, webhooks
 from headrace.gateway.book import Book, BookParts
-from headrace.gateway.callers import Callers
+from headrace.gateway.callers import Callers, keyring_for
 from headrace.gateway.channel import Identity
 from headrace.gateway.claims import Collector
 from headrace.gateway.directory import Directory
@@ -24,6 +24,7 @@ from headrace.gateway.front import More, application
 from headrace.gateway.heartbeat import Heartbeat
 from headrace.gateway.jobs import JobParts
 from headrace.gateway.kept import KeptParts, KeptRequests
+from headrace.gateway.keyring import Keyring
 from headrace.gateway.responses import Conversations, ResponseParts
 from headrace.gateway.server import listen, serve
 from headrace.gateway.streams import Streams
@@ -73,7 +74,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         telemetry = stack.enter_context(opened(settings.telemetry, "gateway", gateway_id))
         telemetry.instruments.watch(metrics.WAITING, lambda: len(submitter.replies))
         streams = Streams(await stack.enter_async_context(StreamReader(settings.kafka)))
-        more = _more(stack, settings, _Core(identity, directory, submitter, streams, admin))
+        submitter.gate.silent_s = producer.silent_s
+        stores = Stores(settings.database)
+        stack.push_async_callback(stores.close)
+        keyring = keyring_for(settings.gateway, stores.api_keys)
+        await keyring.refresh()
+        sender = Sender(settings.webhooks)
+        stack.push_async_callback(sender.close)
+        more = _more(settings, _Core(identity, directory, submitter, streams, admin, stores, keyring, sender))
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
         stack.push_async_callback(heartbeat.end)
         stack.push_async_callback(submitter.stop)
@@ -102,6 +110,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 streams.follow(),
                 submitter.replies.sweep(),
                 heartbeat.regularly(),
+                keyring.regularly(),
+                submitter.gate.queues.regularly(admin, directory.models),
                 _end_drain(stop, settings.gateway.drain_s, submitter),
             ),
             on_fault,
@@ -117,14 +127,15 @@ class _Core:
     submitter: Submitter
     streams: Streams
     admin: Admin
+    stores: Stores
+    keyring: Keyring
+    sender: Sender
 
 
-def _more(stack: AsyncExitStack, settings: Settings, core: _Core) -> More:
-    submitter = core.submitter
+def _more(settings: Settings, core: _Core) -> More:
+    submitter, stores = core.submitter, core.stores
     claims = Claims(settings.s3) if settings.s3.is_given else None
     submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
-    stores = Stores(settings.database)
-    stack.push_async_callback(stores.close)
     book = Book(
         BookParts(
             key=core.identity.key,
@@ -135,16 +146,14 @@ def _more(stack: AsyncExitStack, settings: Settings, core: _Core) -> More:
             fetch=submitter.replies.collector.fetch,
         )
     )
-    callers, following = Callers(settings.gateway), Following(book, core.streams)
+    callers, following = Callers(settings.gateway, core.keyring), Following(book, core.streams)
     kept_s = settings.dispatcher.result_retention_s
     kept = KeptRequests(KeptParts(submitter, book, following, lambda: stores.keys, kept_s))
     rules = settings.webhooks.rules
-    sender = Sender(settings.webhooks)
-    stack.push_async_callback(sender.close)
     routes = [
         *jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter)),
         *responses.routes(ResponseParts(callers, book, following, submitter)),
-        *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, sender, rules)),
+        *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, core.sender, rules)),
     ]
     return More(callers, rules, kept, routes, Conversations(book))
 

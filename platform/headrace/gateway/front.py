@@ -16,7 +16,7 @@ from headrace.gateway.callers import Callers
 from headrace.gateway.catalog import routes
 from headrace.gateway.directory import Directory
 from headrace.gateway.inference import History, Inference, InferenceParts, Keeps, is_infer
-from headrace.gateway.problems import on_error, on_http_exception, on_refusal
+from headrace.gateway.problems import on_error, on_http_exception, on_refusal, refuse
 from headrace.gateway.resends import Resends
 from headrace.gateway.submit import Submitter
 from headrace.settings import GatewaySettings
@@ -30,10 +30,13 @@ class Front:
     the gateway's time (profiled at 64 at once); these paths need none of them.
     """
 
-    def __init__(self, inference: Mapping[str, Inference], infer: Inference, rest: Starlette) -> None:
+    def __init__(
+        self, inference: Mapping[str, Inference], infer: Inference, rest: Starlette, callers: Callers
+    ) -> None:
         self._inference = inference
         self._infer = infer
         self._rest = rest
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -43,6 +46,13 @@ class Front:
                 endpoint = self._infer
             if endpoint is not None:
                 await endpoint(scope, receive, send)
+                return
+        if scope["type"] == "http":
+            # Here for all of them, so that no route can forget it.
+            try:
+                await self._callers.check(scope["path"], scope["headers"])
+            except HeadraceError as error:
+                await refuse(send, error)
                 return
         await self._rest(scope, receive, send)
 
@@ -85,4 +95,4 @@ def application(
     )
     # A redirect has no request id, and no client of an API expects one.
     rest.router.redirect_slashes = False
-    return Front(inference, infer, rest)
+    return Front(inference, infer, rest, more.callers)

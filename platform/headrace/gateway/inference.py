@@ -4,7 +4,7 @@ Raw ASGI: they carry the load.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from headrace.contracts.errors import (
 from headrace.contracts.requests import INFER, INFER_URL, RESPONSES
 from headrace.core.addresses import Rules
 from headrace.gateway.callers import Caller, Callers
-from headrace.gateway.problems import refuse
+from headrace.gateway.problems import Header, limit_headers, refuse
 from headrace.gateway.resends import Resends, fingerprint
 from headrace.gateway.sending import EventStream, NamedEvents, send_answer
 from headrace.gateway.submit import Asked, Checked, Submitter
@@ -121,13 +121,22 @@ class Inference:
                 exchange.end(waiting.future.result().http_status if done else GONE.http_status)
 
     async def _check(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Checked:
+        # Before the body: who may not ask need not send it.
+        caller = await self._callers.admit(scope["headers"])
         value = await _read_body(headers, receive, self._limit_bytes)
-        caller = self._callers.identify(scope["headers"])
         terms = terms_of(headers)
         if self._path == RESPONSES and self._history is not None and PREVIOUS in value:
             value = await self._history.told(caller, value)
-        url = wanted(headers, value, self._rules)
-        asked = Asked(self._path, value, self._model(scope), caller.key, headers.get(b"accept"), terms, url)
+        asked = Asked(
+            self._path,
+            value,
+            self._model(scope),
+            caller.key,
+            headers.get(b"accept"),
+            terms,
+            webhook=wanted(headers, value, self._rules),
+            account=caller.account,
+        )
         return self._submitter.check(asked)
 
     async def _keep(self, checked: Checked, exchange: Exchange, send: Send) -> int:
@@ -156,11 +165,11 @@ class Inference:
     async def _answer(self, waiting: Waiting, send: Send) -> None:
         try:
             if isinstance(waiting, WaitingStream):
-                await _stream(waiting, self._events(send, waiting.key))
+                await _stream(waiting, self._events(send, waiting.key, _limits(waiting)))
             else:
                 answer = await waiting.future
                 if answer is not GONE:
-                    await send_answer(send, answer, waiting.key)
+                    await send_answer(send, answer, waiting.key, _limits(waiting))
         except Exception:  # noqa: BLE001  # uvicorn's own answer would make clients send it again
             _log.exception("a fault of ours on request %s", waiting.request_id)
             error = InternalError("The gateway failed on the answer")
@@ -175,6 +184,10 @@ async def _stream(waiting: WaitingStream, sse: EventStream) -> None:
     answer = waiting.future.result()
     if answer is not GONE:
         await sse.end(answer)
+
+
+def _limits(waiting: Waiting) -> Sequence[Header]:
+    return () if waiting.standing is None else limit_headers(waiting.standing)
 
 
 async def _disconnected(receive: Receive) -> None:

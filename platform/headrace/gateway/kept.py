@@ -26,7 +26,7 @@ from headrace.gateway.book import Book
 from headrace.gateway.callers import Caller
 from headrace.gateway.channel import BOTH, JOB
 from headrace.gateway.following import Following, News
-from headrace.gateway.problems import Header, respond
+from headrace.gateway.problems import Header, limit_headers, respond
 from headrace.gateway.sending import EventStream, NamedEvents, send_answer
 from headrace.gateway.submit import Checked, Minted, Submitter
 from headrace.gateway.waiting import Answer
@@ -103,7 +103,8 @@ class KeptRequests:
             return await self._accept(_job(checked, minted), send)
         finally:
             self._parts.submitter.release(checked, waiting)
-        await send_answer(send, answer, waiting.key)
+        told = () if waiting.standing is None else limit_headers(waiting.standing)
+        await send_answer(send, answer, waiting.key, told)
         return answer.http_status
 
     async def _again(self, checked: Checked, earlier: Claim, exchange: Exchange, send: Send) -> int:

@@ -9,15 +9,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from headrace.contracts.errors import HeadraceError, InternalError, MethodNotAllowed, UnknownPath
+from headrace.contracts.errors import (
+    HeadraceError,
+    InternalError,
+    InvalidApiKey,
+    MethodNotAllowed,
+    QueueFull,
+    UnknownPath,
+)
 from headrace.contracts.requests import URLS
-from headrace.core.limits import OverLimit
+from headrace.core.limits import Level, OverLimit, Standing
 
 Header = tuple[bytes, bytes]
 
 JSON: Final[Header] = (b"content-type", b"application/json")
 _RETRY_AFTER: Final[Sequence[Header]] = ((b"retry-after", b"1"),)
 _NO_RETRY: Final[Sequence[Header]] = ((b"x-should-retry", b"false"),)
+_WHO: Final[Sequence[Header]] = ((b"www-authenticate", b"Bearer"),)
 _SDK_RETRIES: Final = frozenset({408, 409, 429})
 _PATH_CHARS: Final = 200
 _PATHS_IN_ERROR: Final = ("/v1/models", *URLS)
@@ -49,11 +57,37 @@ async def respond(
 
 async def refuse(send: Send, error: HeadraceError) -> None:
     """Answer a request that was not queued."""
+    status = error.kind.http_status
+    await respond(send, status, error.body(), new_request_id().encode(), refusal_headers(error))
+
+
+def refusal_headers(error: HeadraceError) -> Sequence[Header]:
+    """What a refusal says besides its body; nothing was queued."""
+    if isinstance(error, QueueFull):
+        return ((b"retry-after", b"%d" % error.retry_after_s),)
     if isinstance(error, OverLimit):
-        headers: Sequence[Header] = ((b"retry-after", b"%d" % error.retry_after_s),)
-    else:
-        headers = retry_headers(error.kind.http_status, queued=False)
-    await respond(send, error.kind.http_status, error.body(), new_request_id().encode(), headers)
+        told = () if error.standing is None else limit_headers(error.standing)
+        return ((b"retry-after", b"%d" % error.retry_after_s), *told)
+    if isinstance(error, InvalidApiKey):
+        return _WHO
+    return retry_headers(error.kind.http_status, queued=False)
+
+
+def limit_headers(standing: Standing) -> Sequence[Header]:
+    """How near the caller is to its limits, as OpenAI says it; `reset` is when all is there again."""
+    said: list[Header] = []
+    for name, level in ((b"requests", standing.requests), (b"tokens", standing.tokens)):
+        if level is not None:
+            said += _level_headers(name, level)
+    return said
+
+
+def _level_headers(name: bytes, level: Level) -> Sequence[Header]:
+    return (
+        (b"x-ratelimit-limit-" + name, b"%d" % level.limit),
+        (b"x-ratelimit-remaining-" + name, b"%d" % level.remaining),
+        (b"x-ratelimit-reset-" + name, f"{level.reset_s:g}s".encode()),
+    )
 
 
 def retry_headers(status: int, *, queued: bool) -> Sequence[Header]:
@@ -95,7 +129,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 async def on_refusal(request: Request, error: Exception) -> Response:
     """An error of the table."""
     del request
-    return problem(error if isinstance(error, HeadraceError) else InternalError(str(error)))
+    refusal = error if isinstance(error, HeadraceError) else InternalError(str(error))
+    response = problem(refusal)
+    if isinstance(refusal, OverLimit | QueueFull | InvalidApiKey):
+        response.headers.update({name.decode(): value.decode() for name, value in refusal_headers(refusal)})
+    return response
 
 
 async def on_error(request: Request, error: Exception) -> Response:

@@ -23,8 +23,10 @@ from headrace.core.deadlines import patience_s
 from headrace.core.ports import Outgoing, Place, Publisher, Receipt
 from headrace.gateway.channel import BOTH, WAITED_FOR, Channel, Identity, Named, Way
 from headrace.gateway.directory import Directory
+from headrace.gateway.gate import Gate
+from headrace.gateway.queues import Queues
 from headrace.gateway.replies import Replies
-from headrace.gateway.tenants import Tenants, limits_of
+from headrace.gateway.tenants import NOBODY, Account, Tenants, limits_of
 from headrace.gateway.terms import PLAIN, Terms
 from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
     accept: bytes | None = None
     terms: Terms = PLAIN
     webhook: bytes | None = None
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Checked:
     accept: bytes | None = None
     terms: Terms = PLAIN
     webhook: bytes | None = None
+    account: Account = NOBODY
 
     @property
     def is_kept(self) -> bool:
@@ -97,8 +101,8 @@ class Submitter:
         self._cancelling: set[asyncio.Task[None]] = set()
         self.replies = Replies(settings.keepalive_s, self.cancel)
         self._loop = asyncio.get_running_loop()
-        limits = limits_of(settings)
-        self._tenants = Tenants(limits, self._loop.time) if limits.is_any else None
+        queues = Queues(settings, lambda name: directory.rate_per_s(name, time.time()))
+        self.gate = Gate(settings, Tenants(limits_of(settings), self._loop.time), queues)
 
     def check(self, asked: Asked) -> Checked:
         """Check a request.
@@ -107,7 +111,7 @@ class Submitter:
             InvalidRequest: the body, the model or the path is wrong.
             Overloaded: too many wait already.
         """
-        path, value, name, tenant, accept, terms, webhook = asked
+        path, value, name, tenant, accept, terms, webhook, account = asked
         body = bodies.parse(path, value)
         name = name or body.model
         if name is None:
@@ -117,7 +121,8 @@ class Submitter:
         admission.check_size(model, len(value))
         admission.check_body(model, body)
         admission.check_load(len(self.replies), self.settings.max_waiting)
-        return Checked(model, path, body, value, tenant, _form(model, body, accept), terms, webhook)
+        form = _form(model, body, accept)
+        return Checked(model, path, body, value, tenant, form, terms, webhook, account or Account(tenant))
 
     def mint(
         self, checked: Checked, way: Way, exchange: Exchange = UNTOLD, request_id: str | None = None
@@ -142,7 +147,7 @@ class Submitter:
         """Publish; returns who waits for the answer. Whoever gets it calls `release` in the end.
 
         Raises:
-            OverLimit: the tenant has reached a limit; nothing is queued.
+            OverLimit: the tenant has reached a limit, or the queue is full; nothing is queued.
             Unavailable: Kafka did not take the record; nothing is queued.
             BodyTooLarge: Kafka takes no record of this size.
         """
@@ -172,9 +177,7 @@ class Submitter:
 
         Raises as `submit_kept` does.
         """
-        if self._tenants is not None:
-            self._tenants.admit(checked.tenant)
-            self._tenants.release(checked.tenant)
+        self.gate.pass_by(checked.model, checked.account, len(checked.value))
         receipt = await self._publisher.send(minted.record)
         return await self._certain(minted, receipt, exchange)
 
@@ -186,8 +189,7 @@ class Submitter:
             waiting: Waiting = WaitingStream(minted.request_id, until_s, self._loop, usage=usage)
         else:
             waiting = Waiting(minted.request_id, until_s, self._loop)
-        if self._tenants is not None:
-            self._tenants.admit(checked.tenant)
+        waiting.standing = self.gate.enter(checked.model, checked.account, len(checked.value))
         # Before it is sent: the answer may be faster than our next step.
         self.replies.add(waiting)
         try:
@@ -207,8 +209,9 @@ class Submitter:
     def release(self, checked: Checked, waiting: Waiting) -> None:
         """The request is over, and its caller waits no longer."""
         self.replies.remove(waiting)
-        if self._tenants is not None:
-            self._tenants.release(checked.tenant)
+        done = waiting.future.done() and not waiting.future.cancelled()
+        answer = waiting.future.result().value if done else b""
+        self.gate.leave(checked.model, checked.account, len(checked.value), answer)
 
     def cancel(self, request_id: str, reason: str) -> None:
         """Tell the workers to stop; best effort, in the background."""

@@ -1,62 +1,116 @@
 """How much each tenant may ask for."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from headrace.core.limits import Bucket, OverLimit, Refused, TenantLimits, decide
+from headrace.core.limits import (
+    FULL,
+    Buckets,
+    OverLimit,
+    Refused,
+    Standing,
+    TenantLimits,
+    correct,
+    decide,
+    estimate,
+)
+from headrace.core.usage import usage_of
 from headrace.settings import GatewaySettings
 
 _MAX_BUCKETS: Final = 10_000
 """Two megabytes. The bucket used longest ago is forgotten first, which gives its tenant a new burst."""
 
 
+class Account(NamedTuple):
+    """Who is counted. limits: its own; None: those that the settings name for every tenant.
+
+    key: of a key that has limits of its own; empty for the tenant itself. tenant None: of all who name none.
+    """
+
+    tenant: bytes | None = None
+    key: str = ""
+    limits: TenantLimits | None = None
+
+
+NOBODY: Final = Account()
+
+
 class Tenants:
-    """Counts and buckets of this gateway's tenants; None is the tenant of all who name none."""
+    """Counts and buckets at this gateway. `limits`: of those who have none of their own."""
 
     def __init__(self, limits: TenantLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
-        self._buckets: dict[bytes | None, Bucket] = {}
+        self._buckets: dict[bytes | str | None, Buckets] = {}
         # Only who has any; bounded by the gateway's own limit.
-        self._waiting: dict[bytes | None, int] = {}
+        self._waiting: dict[bytes | str | None, int] = {}
 
     def __len__(self) -> int:
-        """How many buckets are kept."""
+        """How many tenants and keys have buckets."""
         return len(self._buckets)
 
-    def admit(self, tenant: bytes | None) -> None:
-        """Take one more request in; `release` follows when it is over.
+    def admit(self, account: Account, size_bytes: int = 0) -> Standing | None:
+        """Take one more request in; `release` follows when it is over. None: nothing limits it.
 
         Raises:
-            OverLimit: the tenant has reached a limit; nothing was counted.
+            OverLimit: a limit is reached; nothing was counted.
         """
-        waiting = self._waiting.get(tenant, 0)
-        answer = decide(self._limits, self._buckets.get(tenant), waiting, self._clock())
+        limits = account.limits or self._limits
+        if not limits.is_any:
+            return None
+        name = account.key or account.tenant
+        waiting = self._waiting.get(name, 0)
+        buckets = self._buckets.get(name, FULL)
+        answer = decide(limits, buckets, waiting, self._clock(), estimate(size_bytes))
         if isinstance(answer, Refused):
-            who = "Callers without a tenant have" if tenant is None else f"Tenant '{tenant.decode()}' has"
             raise OverLimit(
-                f"{who} reached a limit: {answer.reason}. Try again in {answer.retry_after_s} s",
+                f"{_who(account)} reached a limit: {answer.reason}. Try again in {answer.retry_after_s} s",
                 answer.retry_after_s,
+                answer.standing,
             )
-        if self._limits.max_waiting is not None:
-            self._waiting[tenant] = waiting + 1
-        if answer.bucket is not None:
-            self._keep(tenant, answer.bucket)
+        if limits.max_waiting is not None:
+            self._waiting[name] = waiting + 1
+        if answer.buckets != FULL:
+            self._keep(name, answer.buckets)
+        return answer.standing
 
-    def release(self, tenant: bytes | None) -> None:
-        """A request that was admitted is over."""
-        left = self._waiting.pop(tenant, 0) - 1
+    def release(self, account: Account, size_bytes: int = 0, answer: bytes = b"") -> None:
+        """A request that was admitted is over; its `answer` says what it took, if it does."""
+        limits = account.limits or self._limits
+        if not limits.is_any:
+            return
+        name = account.key or account.tenant
+        left = self._waiting.pop(name, 0) - 1
         if left > 0:
-            self._waiting[tenant] = left
+            self._waiting[name] = left
+        if limits.tokens_per_min is None:
+            return
+        used = usage_of(answer)
+        if used.input_tokens is not None or used.output_tokens is not None:
+            more = (used.input_tokens or 0) + (used.output_tokens or 0) - estimate(size_bytes)
+            self._keep(name, correct(limits, self._buckets.get(name, FULL), more, self._clock()))
 
-    def _keep(self, tenant: bytes | None, bucket: Bucket) -> None:
-        self._buckets.pop(tenant, None)
+    def _keep(self, name: bytes | str | None, buckets: Buckets) -> None:
+        self._buckets.pop(name, None)
         # Insertion order is the order of use.
-        self._buckets[tenant] = bucket
+        self._buckets[name] = buckets
         if len(self._buckets) > _MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
 
 
+def _who(account: Account) -> str:
+    if account.key:
+        return f"API key {account.key} has"
+    if account.tenant is None:
+        return "Callers without a tenant have"
+    return f"Tenant '{account.tenant.decode()}' has"
+
+
 def limits_of(settings: GatewaySettings) -> TenantLimits:
     """The limits that the settings name."""
-    return TenantLimits(settings.tenant_max_waiting, settings.tenant_rate_per_s, settings.tenant_burst)
+    return TenantLimits(
+        settings.tenant_max_waiting,
+        settings.tenant_rate_per_s,
+        settings.tenant_burst,
+        settings.tenant_tokens_per_min,
+    )

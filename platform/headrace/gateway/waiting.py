@@ -11,6 +11,7 @@ from typing import Final
 from headrace.contracts import headers as h
 from headrace.contracts import replies
 from headrace.contracts.errors import HeadraceError, InternalError
+from headrace.core.limits import Standing
 from headrace.core.ports import Record
 from headrace.core.reassembly import Reassembly
 
@@ -40,7 +41,7 @@ GONE: Final = Answer(499, b"")
 class Waiting:
     """A caller who waits for one answer. `expires_s`: loop time."""
 
-    __slots__ = ("expires_s", "future", "gone", "grace_s", "key", "request_id", "watcher")
+    __slots__ = ("expires_s", "future", "gone", "grace_s", "key", "request_id", "standing", "watcher")
 
     def __init__(self, request_id: str, expires_s: float, loop: asyncio.AbstractEventLoop) -> None:
         self.request_id = request_id
@@ -50,6 +51,8 @@ class Waiting:
         self.gone: Callable[[], Awaitable[None]] | None = None
         """Returns when the caller has left."""
         self.watcher: asyncio.Task[None] | None = None
+        self.standing: Standing | None = None
+        """What its tenant had left when it came."""
         self.grace_s = 0.0
         """How long it goes on when its caller has left."""
 

@@ -50,6 +50,7 @@ class Producer:
         self._watchdog: asyncio.Task[None] | None = None
         self._absent: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
+        self._confirmed_s = float("-inf")
 
     async def start(self) -> None:
         """Connect; waits for Kafka as long as it takes."""
@@ -93,6 +94,14 @@ class Producer:
         self._waiting[receipt] = self._loop.time()
         sent.add_done_callback(lambda done: self._confirm(receipt, done))
         return receipt
+
+    def silent_s(self) -> float:
+        """How long Kafka has confirmed nothing, though it owes a confirmation; 0 when it owes none.
+
+        One partition in trouble is no silence: the others are confirmed.
+        """
+        oldest = next(iter(self._waiting.values()), None)
+        return 0.0 if oldest is None else self._loop.time() - max(oldest, self._confirmed_s)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 when there is none such (asked again after 5 s)."""
@@ -142,6 +151,7 @@ class Producer:
         elif (error := done.exception()) is not None:
             receipt.set_exception(_translate(error))
         else:
+            self._confirmed_s = self._loop.time()
             # RecordMetadata has a Place's attributes and more; copying it would cost for nothing.
             receipt.set_result(done.result())
 

@@ -4,12 +4,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.settings import DatabaseSettings
+from headrace.store.key_file import KeyFile
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from headrace.store.idempotency import Keys
     from headrace.store.jobs import Jobs
+    from headrace.store.keys import ApiKeys
     from headrace.store.results import Results
     from headrace.store.webhooks import Webhooks
 
@@ -66,6 +68,20 @@ class Stores:
         from headrace.store.webhooks import Webhooks  # noqa: PLC0415
 
         return Webhooks(self.engine)
+
+    @cached_property
+    def api_keys(self) -> "ApiKeys | KeyFile":
+        """API keys, to be read; those of a file without SQLAlchemy."""
+        if self._settings.url.startswith("sqlite"):
+            return KeyFile(self._settings)
+        return self.written_keys
+
+    @cached_property
+    def written_keys(self) -> "ApiKeys":
+        """API keys, to be made and revoked too."""
+        from headrace.store.keys import ApiKeys  # noqa: PLC0415
+
+        return ApiKeys(self.engine)
 
     async def close(self) -> None:
         """Close every connection."""

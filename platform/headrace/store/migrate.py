@@ -31,9 +31,8 @@ def migrate(settings: DatabaseSettings) -> None:
 
 def is_current_sqlite(settings: DatabaseSettings) -> bool:
     """Whether it is an SQLite file that is surely up to date; False whenever in doubt."""
-    url = urlsplit(settings.url)
-    path = Path(unquote(url.path[1:]))
-    if not url.scheme.startswith("sqlite") or url.netloc or not path.is_file():
+    path = sqlite_path(settings)
+    if path is None or not path.is_file():
         return False
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -42,3 +41,11 @@ def is_current_sqlite(settings: DatabaseSettings) -> bool:
     except sqlite3.Error:
         return False
     return found == [(HEAD,)]
+
+
+def sqlite_path(settings: DatabaseSettings) -> Path | None:
+    """The file of an SQLite database; None when it is another one, or in memory."""
+    url = urlsplit(settings.url)
+    path = unquote(url.path[1:])
+    is_file = url.scheme.startswith("sqlite") and not url.netloc and path not in ("", ":memory:")
+    return Path(path) if is_file else None

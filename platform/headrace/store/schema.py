@@ -104,6 +104,8 @@ API_KEYS: Final = Table(
     Column("created_at_s", Double, nullable=False),
     Column("expires_at_s", Double),
     Column("revoked_at_s", Double),
+    # Limits of its own; without them it is counted with its tenant.
+    Column("limits_json", Text),
 )
 
 FILES: Final = Table(

@@ -3,14 +3,25 @@
 import asyncio
 
 import pytest
-from tests.unit.gateway.parts import JSON, KEY, TOPICS, Caller, Gateway, deployed, reply, settle, whole
+from tests.unit.gateway.parts import (
+    JSON,
+    KEY,
+    TOPICS,
+    Caller,
+    Gateway,
+    chunks,
+    deployed,
+    reply,
+    settle,
+    whole,
+)
 
 from headrace.contracts import headers as h
 from headrace.contracts import identity
 from headrace.contracts.errors import Unavailable
 from headrace.core.identity import Trust
 from headrace.core.limits import OverLimit, TenantLimits
-from headrace.gateway.tenants import Tenants
+from headrace.gateway.tenants import Account, Tenants
 
 BODY = b'{"model":"echo","messages":[{"role":"user","content":"x"}]}'
 TRUST = Trust(KEY)
@@ -160,17 +171,87 @@ def test_buckets_are_bounded_and_the_one_used_longest_ago_goes(monkeypatch):
     monkeypatch.setattr("headrace.gateway.tenants._MAX_BUCKETS", 3)
     tenants = Tenants(TenantLimits(rate_per_s=0.001, burst=2), lambda: 0.0)
     for tenant in (b"a", b"b", b"c", b"a", b"d"):
-        tenants.admit(tenant)
+        tenants.admit(Account(tenant))
     assert len(tenants) == 3
     with pytest.raises(OverLimit):
-        tenants.admit(b"a")
-    tenants.admit(b"b")
-    tenants.admit(b"b")
+        tenants.admit(Account(b"a"))
+    tenants.admit(Account(b"b"))
+    tenants.admit(Account(b"b"))
 
 
 def test_a_count_of_nobody_is_not_kept():
     tenants = Tenants(TenantLimits(max_waiting=1), lambda: 0.0)
     for number in range(1000):
-        tenants.admit(str(number).encode())
-        tenants.release(str(number).encode())
+        tenants.admit(Account(str(number).encode()))
+        tenants.release(Account(str(number).encode()))
     assert tenants._waiting == {}
+
+
+async def test_headers_say_what_is_left_of_both_buckets():
+    gateway = gateway_for_tenants(tenant_rate_per_s=0.01, tenant_burst=5, tenant_tokens_per_min=6_000)
+    first = (await ask_as(gateway, "a")).headers
+    assert (first["x-ratelimit-limit-requests"], first["x-ratelimit-remaining-requests"]) == ("5", "4")
+    assert 99 < float(first["x-ratelimit-reset-requests"].removesuffix("s")) <= 100
+    assert first["x-ratelimit-limit-tokens"] == "6000"
+    assert first["x-ratelimit-remaining-tokens"] == str(6000 - len(BODY) // 4)
+    for _ in range(4):
+        assert (await ask_as(gateway, "a")).status_code == 200
+    refused = await ask_as(gateway, "a")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert (await ask_as(gateway, "b")).headers["x-ratelimit-remaining-requests"] == "4"
+
+
+async def test_without_a_limit_there_is_no_header_of_one():
+    gateway = gateway_for_tenants()
+    assert not [name for name in (await ask_as(gateway, "a")).headers if name.startswith("x-ratelimit")]
+
+
+async def test_a_stream_says_what_is_left_too():
+    gateway = gateway_for_tenants(tenant_rate_per_s=1.0, tenant_burst=3)
+    caller = Caller(gateway, stream=True)
+    record = await caller.request()
+    for number, chunk in enumerate(chunks(["a", "b"])):
+        gateway.deliver(reply(record, chunk, None, sequence=number))
+    gateway.deliver(reply(record, whole("ab"), sequence=3))
+    await caller.task
+    assert caller.headers["x-ratelimit-remaining-requests"] == "2"
+
+
+async def test_tokens_are_estimated_by_the_body_and_corrected_by_the_answer():
+    gateway = gateway_for_tenants(tenant_tokens_per_min=600)
+    gateway.answer_with(answer_of(prompt=5, completion=590))
+    assert (await ask_as(gateway, "a")).status_code == 200
+    refused = await ask_as(gateway, "a")
+    assert refused.status_code == 429
+    assert "600 tokens a minute" in refused.json()["error"]["message"]
+    assert refused.headers["x-ratelimit-remaining-tokens"] == "5"
+    assert len(gateway.kafka.sent) == 1
+    assert (await ask_as(gateway, "b")).status_code == 200
+
+
+def answer_of(*, prompt, completion):
+    usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":%d}' % (prompt, completion)
+    return b'{"choices":[],' + usage + b"}"
+
+
+def test_a_key_with_limits_is_counted_alone():
+    tenants = Tenants(TenantLimits(rate_per_s=0.001, burst=1), lambda: 0.0)
+    own = Account(b"a", "key_1", TenantLimits(rate_per_s=0.001, burst=2))
+    for account in (own, own, Account(b"a")):
+        tenants.admit(account)
+    with pytest.raises(OverLimit, match="API key key_1"):
+        tenants.admit(own)
+    with pytest.raises(OverLimit, match="Tenant 'a'"):
+        tenants.admit(Account(b"a"))
+
+
+async def test_a_kafka_that_is_silent_is_not_waited_for():
+    gateway = gateway_for_tenants(silence_s=5.0)
+    gateway.submitter.gate.silent_s = lambda: 6.0
+    refused = await ask_as(gateway, "a")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+    assert refused.headers["retry-after"] == "1"
+    assert gateway.kafka.sent == []
+    gateway.submitter.gate.silent_s = lambda: 5.0
+    assert (await ask_as(gateway, "a")).status_code == 200

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("created_at_s", sa.Double, nullable=False),
         sa.Column("expires_at_s", sa.Double),
         sa.Column("revoked_at_s", sa.Double),
+        sa.Column("limits_json", sa.Text),
     )
 
 
