@@ -16,7 +16,18 @@ from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import Topics
 
 _PREFIX: Final = "HEADRACE_"
-_GROUPS: Final = ("kafka", "s3", "database", "gateway", "worker", "scaler", "dispatcher", "telemetry")
+_GROUPS: Final = (
+    "kafka",
+    "s3",
+    "database",
+    "gateway",
+    "worker",
+    "scaler",
+    "dispatcher",
+    "files",
+    "batches",
+    "telemetry",
+)
 
 
 class _Group(BaseModel):
@@ -135,6 +146,33 @@ class DispatcherSettings(_Group):
     result_retention_s: float = Field(default=86_400.0, gt=0)
 
 
+class FilesSettings(_Group):
+    """What callers upload; it is kept in the bucket.
+
+    retention_s: of files whose owners ask for nothing else, and of batches' output.
+    """
+
+    max_file_bytes: int = Field(default=512 << 20, ge=1)
+    tenant_max_bytes: int | None = Field(default=None, ge=1)
+    """Of all files of a tenant together."""
+    retention_s: float = Field(default=2_592_000.0, ge=3600)
+
+
+class BatchesSettings(_Group):
+    """Batches.
+
+    window_lines: how many lines of one batch wait in Kafka at most, so that a cancel is soon done with and
+        many batches take turns.
+    """
+
+    max_lines: int = Field(default=100_000, ge=1)
+    window_lines: int = Field(default=10_000, ge=1)
+    at_once: int = Field(default=64, ge=1)
+    """Batches that one dispatcher works on; others wait for another dispatcher, or for room."""
+    lease_s: float = Field(default=15.0, ge=1)
+    """After a dispatcher's death another takes over its batches when so much time has passed."""
+
+
 class TelemetrySettings(_Group):
     """Traces and metrics; off unless one of the two addresses is set.
 
@@ -167,6 +205,8 @@ class Settings(_Group):
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    files: FilesSettings = FilesSettings()
+    batches: BatchesSettings = BatchesSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Signs request ids; the same for every gateway. `headrace up` makes one per data folder."""

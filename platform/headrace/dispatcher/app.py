@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from headrace.contracts.errors import Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
@@ -19,8 +19,12 @@ from headrace.dispatcher import caretaker as caring
 from headrace.dispatcher import retries as retrying
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Archiver
+from headrace.dispatcher.batch_parts import Limits
+from headrace.dispatcher.batch_parts import Parts as BatchParts
+from headrace.dispatcher.batches import Batches
 from headrace.dispatcher.caretaker import Caretaker
 from headrace.dispatcher.deployed import Deployed
+from headrace.dispatcher.file_removal import FileRemoval
 from headrace.dispatcher.retries import Retries
 from headrace.kafka.admin import Admin
 from headrace.kafka.control import Control
@@ -30,19 +34,32 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
+from headrace.registry.claims import Claims
+from headrace.registry.objects import Objects
 from headrace.settings import DatabaseSettings, KafkaSettings, Settings, TelemetrySettings
+from headrace.store import peek
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
 from headrace.telemetry.setup import opened
 
 if TYPE_CHECKING:
+    from headrace.store.database import Engine
     from headrace.store.results import Results
 
 _log = logging.getLogger(__name__)
 
 _COUNT_S: Final = 5.0
+_LOOK_S: Final = 1.0
 
 _Service = Coroutine[Any, Any, None]
+
+
+class Service(Protocol):
+    """What the dispatcher runs until it is told to stop."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set."""
+        ...
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -53,8 +70,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
-        archive = _LateArchive(settings.database)
-        stack.push_async_callback(archive.close)
+        database = _Database(settings.database)
+        archive = _LateArchive(database)
+        stack.push_async_callback(database.close)
         async with Admin(settings.kafka) as admin:
             await admin.ensure_topics(topics.shared_plans())
         producer = Producer(settings.kafka, source="dispatcher")
@@ -67,10 +85,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         answering = Answering(producer, topics, settings.worker.reply_topics)
         cancels, trust = Cancels(), _trust(settings)
         retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))
-        models, followers = await _hear(stack, settings, cancels, trust)
+        deployed, followers = await _hear(stack, settings, cancels, trust)
         groups = await stack.enter_async_context(_Groups(settings.kafka))
         interval_s = settings.dispatcher.caretaker_interval_s
-        caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
+        caretaker = Caretaker(
+            caring.Parts(groups, lambda: deployed.by_slug, answering, cancels, trust, interval_s)
+        )
         for source in (results, due):
             await source.start()
             stack.push_async_callback(source.stop)
@@ -81,7 +101,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             counting = asyncio.create_task(groups.count(telemetry.instruments, settings.telemetry))
             stack.callback(counting.cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        await _all([archiver.run(stop), retries.run(stop), caretaker.run(stop)], followers)
+        late = await _batches(stack, settings, (database, producer, trust), deployed)
+        services = [archiver.run(stop), retries.run(stop), caretaker.run(stop)]
+        await _all([*services, *(each.run(stop) for each in late)], followers)
 
 
 async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[None]]) -> None:
@@ -100,8 +122,8 @@ async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[No
 
 async def _hear(
     stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust
-) -> tuple[Mapping[str, ModelDeployed], list[asyncio.Task[None]]]:
-    """Remember cancels, those that were said before as well; gives what is deployed, by slug.
+) -> tuple[Deployed, list[asyncio.Task[None]]]:
+    """Remember cancels, those that were said before as well; gives what is deployed.
 
     The tasks that it also gives follow both for ever.
     """
@@ -120,7 +142,7 @@ async def _hear(
     for task in following:
         stack.callback(task.cancel)
     await news.catch_up()
-    return deployed.by_slug, following
+    return deployed, following
 
 
 class _Groups:
@@ -175,33 +197,108 @@ def _trust(settings: Settings) -> Trust:
     return trust
 
 
-class _LateArchive:
-    """The archive, opened when the first result comes.
+class _Database:
+    """The database, opened when it is needed first.
 
     An idle dispatcher on SQLite then does without SQLAlchemy's 25 MB. A server's URL is checked at once:
     it is more likely to be wrong.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
-        self._settings = settings
-        self._results: Results | None = None
+        self.settings = settings
+        self._engine: Engine | None = None
         if not settings.url.startswith("sqlite"):
-            self._open()
+            self.open()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was needed yet."""
+        return self._engine is not None
+
+    def open(self) -> "Engine":
+        """The engine."""
+        if self._engine is None:
+            from headrace.store.database import open_engine  # noqa: PLC0415
+
+            self._engine = open_engine(self.settings)
+        return self._engine
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+
+class _LateArchive:
+    """The archive, opened when the first result comes."""
+
+    def __init__(self, database: _Database) -> None:
+        self._database = database
+        self._results: Results | None = None
 
     async def add_many(self, rows: Sequence[FinalResult]) -> int:
-        return await self._open().add_many(rows)
+        if self._results is None:
+            from headrace.store.results import Results  # noqa: PLC0415
+
+            self._results = Results(self._database.open())
+        return await self._results.add_many(rows)
 
     async def purge(self, now_s: float) -> int:
         return 0 if self._results is None else await self._results.purge(now_s)
 
-    async def close(self) -> None:
-        if self._results is not None:
-            await self._results.close()
 
-    def _open(self) -> "Results":
-        if self._results is None:
-            from headrace.store.database import open_engine  # noqa: PLC0415
-            from headrace.store.results import Results  # noqa: PLC0415
+async def _batches(
+    stack: AsyncExitStack, settings: Settings, parts: tuple[_Database, Producer, Trust], models: Deployed
+) -> list["_Late"]:
+    """Batches and their files; nothing where there is no bucket, because then there can be no files."""
+    if not settings.s3.is_given:
+        return []
+    database, producer, trust = parts
+    objects, claims = Objects(settings.s3), Claims(settings.s3)
+    stack.callback(objects.close)
+    stack.callback(claims.close)
 
-            self._results = Results(open_engine(self._settings))
-        return self._results
+    def batches() -> Service:
+        from headrace.store.batches import Batches as Store  # noqa: PLC0415
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        engine, topics = database.open(), settings.kafka.topics
+        limits = Limits(settings.batches, settings.files)
+        work = BatchParts(
+            Store(engine),
+            Files(engine),
+            objects,
+            producer,
+            topics,
+            models.find,
+            trust.key,
+            claims.body,
+            limits,
+        )
+        return Batches(work)
+
+    def removal() -> Service:
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        return FileRemoval(Files(database.open()), objects)
+
+    return [_Late(database, "batches", batches), _Late(database, "files", removal)]
+
+
+class _Late:
+    """A service that begins when there is something in the database for it."""
+
+    def __init__(self, database: _Database, what: str, make: Callable[[], Service]) -> None:
+        self._database = database
+        self._what = what
+        self._make = make
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a second, which costs less than a millisecond; then run."""
+        while not stop.is_set():
+            if await asyncio.to_thread(peek.may_hold, self._database.settings, self._what):
+                await self._make().run(stop)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await stop.wait()

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import INFER, INFER_URL, PATHS, ReplyAddress
+from headrace.core.archive import FinalResult
 from headrace.core.ports import Reader
+from headrace.gateway import batches, files
 from headrace.gateway.callers import Callers
 from headrace.gateway.catalog import routes
 from headrace.gateway.channel import Identity
@@ -32,10 +34,16 @@ from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.registry.claims import Claims
-from headrace.settings import GatewaySettings, Settings
+from headrace.registry.objects import Objects
+from headrace.settings import DatabaseSettings, GatewaySettings, Settings
 from headrace.telemetry import metrics
 from headrace.telemetry.gateway import GatewayTelemetry
 from headrace.telemetry.setup import opened
+
+if TYPE_CHECKING:
+    from headrace.store.batches import Batches
+    from headrace.store.database import Engine
+    from headrace.store.files import Files
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         telemetry.instruments.watch(metrics.WAITING, lambda: len(submitter.replies))
         claims = Claims(settings.s3) if settings.s3.is_given else None
         submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
+        more = _more(settings, stack, claims)
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
         stack.push_async_callback(heartbeat.end)
         stack.push_async_callback(submitter.stop)
@@ -84,7 +93,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         _log.info("serving http://%s:%d, reply partition %d", host, port, partition)
         await _together(
             serve(
-                application(settings.gateway, submitter, directory, is_ready, GatewayTelemetry(telemetry)),
+                application(
+                    settings.gateway, submitter, directory, is_ready, GatewayTelemetry(telemetry), more
+                ),
                 socket,
                 settings.gateway,
                 stop,
@@ -98,6 +109,58 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             ),
             on_fault,
         )
+
+
+def _more(settings: Settings, stack: AsyncExitStack, claims: Claims | None) -> list[Route]:
+    """What needs a database or a bucket."""
+    stores, callers = _Stores(settings.database), Callers(settings.gateway)
+    stack.push_async_callback(stores.close)
+    objects = None
+    if settings.s3.is_given:
+        objects = Objects(settings.s3)
+        stack.callback(objects.close)
+    return [
+        *files.routes(files.Parts(callers, stores, objects, settings.files)),
+        *batches.routes(batches.Parts(callers, stores, objects, _body if claims is None else claims.body)),
+    ]
+
+
+async def _body(result: FinalResult) -> bytes:
+    return result.body
+
+
+class _Stores:
+    """The database, opened when first asked for: most gateways of an embedded stack never do."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._engine: Engine | None = None
+
+    @property
+    def files(self) -> "Files":
+        """What is known of files."""
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        return Files(self._opened())
+
+    @property
+    def batches(self) -> "Batches":
+        """Batches."""
+        from headrace.store.batches import Batches  # noqa: PLC0415
+
+        return Batches(self._opened())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    def _opened(self) -> "Engine":
+        if self._engine is None:
+            from headrace.store.database import open_engine  # noqa: PLC0415
+
+            self._engine = open_engine(self._settings)
+        return self._engine
 
 
 class Front:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.bodies import BODIES
+from headrace.contracts.documents import batches
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.responses import SCHEMAS
 from headrace.contracts.errors import ERRORS, ErrorKind, error_body
@@ -42,9 +43,9 @@ def openapi(version: str) -> dict[str, Any]:
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
-        "paths": _paths(),
+        "paths": _paths() | dict(batches.PATHS),
         "components": {
-            "schemas": components(BODIES.values()) | dict(SCHEMAS),
+            "schemas": components(BODIES.values()) | dict(SCHEMAS) | dict(batches.SCHEMAS),
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -59,7 +60,8 @@ def openapi(version: str) -> dict[str, Any]:
                     "required": True,
                     "description": "Name of the model; a slash in it may be escaped or not.",
                     "schema": {"type": "string"},
-                }
+                },
+                **batches.PARAMETERS,
             },
         },
     }
