@@ -1,1 +1,1 @@
-"""Work beside the request path: today the archive of final results; retries and jobs will live here."""
+"""Work beside the request path: the archive of final results, retries, batches, models without workers."""
