@@ -15,13 +15,13 @@ from headrace.contracts.requests import RequestHead
 from headrace.contracts.topics import Lane, Topics
 from headrace.core.batches import Batch, BatchState
 from headrace.core.lines import request_id
-from headrace.core.ports import Outgoing
+from headrace.core.ports import Outgoing, Receipt
 from headrace.dispatcher.batch_input import input_file
 from headrace.dispatcher.batch_parts import Parts, split
 
 SOURCE: Final = "/dispatcher/batches"
-_SAVE_LINES: Final = 1_000
-"""After so many lines it is noted how far the queueing has come; a dispatcher's death repeats as many."""
+_SAVE_LINES: Final = 2_000
+"""After so many lines it is noted how far the queueing has come; a death repeats twice as many."""
 
 
 class Records:
@@ -75,12 +75,11 @@ async def queue(parts: Parts, owner: str, batch: Batch) -> None:
                 for first in range(0, len(some), _SAVE_LINES):
                     rows = some[first : first + _SAVE_LINES]
                     rows = rows[: _count(rows, end - progress.lines)]
-                    made = [
-                        records.record(line, raw)
+                    receipts = [
+                        await parts.publisher.send(records.record(line, raw))
                         for line, raw in enumerate(filter(bytes.strip, rows), progress.lines)
                     ]
-                    await _publish(parts, made)
-                    if not await progress.note(len(made), sum(map(len, rows)) + len(rows)):
+                    if not await progress.sent(receipts, sum(map(len, rows)) + len(rows)):
                         return
                     if progress.lines >= end:
                         return
@@ -89,7 +88,7 @@ async def queue(parts: Parts, owner: str, batch: Batch) -> None:
 
 
 class _Progress:
-    """How far it has come; noted while the next lines are published."""
+    """How far it has come. What Kafka has is noted while the next lines are on their way."""
 
     def __init__(self, parts: Parts, owner: str, batch: Batch) -> None:
         self._parts = parts
@@ -99,21 +98,36 @@ class _Progress:
         self.lines = batch.queued_lines
         self._bytes = batch.queued_bytes
 
-    async def note(self, lines: int, size_bytes: int) -> bool:
-        """So many more are in Kafka; False when the batch is not ours to queue any more."""
-        self.lines += lines
+    async def sent(self, receipts: Sequence[Receipt], size_bytes: int) -> bool:
+        """So many more are on their way; False when the batch is not ours to queue any more.
+
+        Raises:
+            Unavailable: what was on its way before did not arrive.
+        """
+        self.lines += len(receipts)
         self._bytes += size_bytes
-        if self._noting is not None and not await self._noting:
+        noting, self._noting = self._noting, None
+        if noting is not None and not await noting:
+            for receipt in receipts:
+                await receipt
             return False
-        noted = {"queued_lines": self.lines, "queued_bytes": self._bytes}
-        change = self._parts.batches.change(self._id, self._owner, noted, BatchState.IN_PROGRESS)
-        self._noting = asyncio.create_task(change)
+        self._noting = asyncio.create_task(self._note(receipts, self.lines, self._bytes))
         return True
 
     async def end(self) -> None:
-        """Wait for the last note; one that fails is repeated by what is published again."""
+        """Wait for what is on its way.
+
+        Raises:
+            Unavailable: it did not arrive; whoever goes on publishes it again.
+        """
         if self._noting is not None:
-            await asyncio.gather(self._noting, return_exceptions=True)
+            await self._noting
+
+    async def _note(self, receipts: Sequence[Receipt], lines: int, size_bytes: int) -> bool:
+        for receipt in receipts:
+            await receipt
+        noted = {"queued_lines": lines, "queued_bytes": size_bytes}
+        return await self._parts.batches.change(self._id, self._owner, noted, BatchState.IN_PROGRESS)
 
 
 def _count(some: Sequence[bytes], lines: int) -> int:
@@ -124,10 +138,3 @@ def _count(some: Sequence[bytes], lines: int) -> int:
             if lines < 0:
                 return row
     return len(some)
-
-
-async def _publish(parts: Parts, made: Sequence[Outgoing]) -> None:
-    """Returns when Kafka has them all."""
-    receipts = [await parts.publisher.send(record) for record in made]
-    for receipt in receipts:
-        await receipt

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, Final, TypeVar
 from headrace.contracts.errors import NotFound, SetupError, Unavailable
 from headrace.core.files import Kept
 from headrace.registry.s3 import Bucket, NoSuchObject
-from headrace.registry.uploads import PART_BYTES, Upload
+from headrace.registry.uploads import Upload
 from headrace.settings import S3Settings
 
 _log = logging.getLogger(__name__)
 
-_READ_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 20
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class Objects:
             async with self._bucket.writing(key) as upload:
                 file.seek(0)
                 # Blocking reads are no matter here: the thread serves nobody else who is in a hurry.
-                while piece := file.read(_READ_BYTES):
+                while piece := file.read(_PIECE_BYTES):
                     await upload.write(piece)
             return Kept(upload.size_bytes, upload.sha256)
 
@@ -125,7 +125,7 @@ class Objects:
 
 
 class _Writer:
-    """Fills `core.files.Writer`; hands over whole parts, so that small writes change no thread."""
+    """Fills `core.files.Writer`; hands over a megabyte at once, so that small writes change no thread."""
 
     def __init__(self, objects: Objects, upload: Upload) -> None:
         self._objects = objects
@@ -140,7 +140,7 @@ class _Writer:
     async def write(self, data: bytes) -> None:
         """Write on."""
         self._pending += data
-        if len(self._pending) >= PART_BYTES:
+        if len(self._pending) >= _PIECE_BYTES:
             await self.flush()
 
     async def flush(self) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
-PART_BYTES: Final = 8 << 20
-"""S3 takes 10,000 parts, none but the last smaller than 5 MiB."""
+PART_BYTES: Final = 5 << 20
+"""S3 takes 10,000 parts, none but the last smaller than this."""
 
 
 class Upload:
