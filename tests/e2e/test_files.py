@@ -8,6 +8,13 @@ import pytest
 from tests.e2e.batch_client import Client
 from tests.stack import Stack
 
+from headrace.cli.target import settings_for
+from headrace.dispatcher.file_removal import FileRemoval
+from headrace.registry.objects import Objects
+from headrace.registry.s3 import Bucket
+from headrace.store.database import open_engine
+from headrace.store.files import Files
+
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -84,3 +91,22 @@ def test_what_is_wrong_with_a_form_is_told(
         answer = client.http.post("/v1/files", files={"file": file}, data=fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+
+
+async def test_what_was_deleted_leaves_the_bucket(client: Client, stack: Stack) -> None:
+    gone, kept = client.upload(b"gone", purpose="user_data"), client.upload(b"kept", purpose="user_data")
+    client.http.delete(f"/v1/files/{gone['id']}")
+    settings = settings_for(stack.data_dir)
+    engine, objects = open_engine(settings.database), Objects(settings.s3)
+    try:
+        files = Files(engine)
+        removal = FileRemoval(files, objects)
+        while await removal.once():
+            pass
+        assert await files.known(gone["id"]) is None
+        bucket = Bucket(settings.s3)
+        assert not await bucket.exists(f"files/{gone['id']}")
+        assert await bucket.exists(f"files/{kept['id']}")
+    finally:
+        objects.close()
+        await engine.dispose()
