@@ -40,6 +40,7 @@ loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests.batched
 	$(BIN)/python -m loadtests.redelivery
 	$(BIN)/python -m loadtests.telemetry
+	$(BIN)/python -m loadtests.batches
 	$(BIN)/python -m loadtests.tensors
 	$(BIN)/python -m loadtests.submits
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,15 +34,17 @@ async def embedded(
     function: Path = ROOT / "functions" / "echo",
     name: str = "echo",
     changes: Mapping[str, str] | None = None,
+    more: Sequence[Path] = (),
 ) -> AsyncIterator[Target]:
     """`headrace up` with a function of that name on free ports; stopped, its folder removed, at the end.
 
-    changes: to its environment.
+    changes: to its environment. more: functions beside it.
     """
     with tempfile.TemporaryDirectory(prefix="headrace-load-") as folder:
         ready = Path(folder) / "ready.json"
         ports = ["--http-port", "0", "--kafka-port", "0", "--s3-port", "0"]
-        options = ["--functions", str(function), "--ready-file", str(ready), *ports]
+        functions = [option for path in (function, *more) for option in ("--functions", str(path))]
+        options = [*functions, "--ready-file", str(ready), *ports]
         child = await Child.start(
             "-m", "headrace", "up", "--data-dir", f"{folder}/data", *options, changes=changes
         )

@@ -26,6 +26,8 @@ _GROUPS: Final = (
     "scaler",
     "dispatcher",
     "webhooks",
+    "files",
+    "batches",
     "telemetry",
 )
 
@@ -172,6 +174,33 @@ class WebhookSettings(_Group):
         return Rules(self.allow_http, self.allow_networks)
 
 
+class FilesSettings(_Group):
+    """What callers upload; it is kept in the bucket.
+
+    retention_s: of files whose owners ask for nothing else, and of batches' output.
+    """
+
+    max_file_bytes: int = Field(default=512 << 20, ge=1)
+    tenant_max_bytes: int | None = Field(default=None, ge=1)
+    """Of all files of a tenant together."""
+    retention_s: float = Field(default=2_592_000.0, ge=3600)
+
+
+class BatchesSettings(_Group):
+    """Batches.
+
+    window_lines: how many lines of one batch wait in Kafka at most, so that a cancel is soon done with and
+        many batches take turns.
+    """
+
+    max_lines: int = Field(default=100_000, ge=1)
+    window_lines: int = Field(default=10_000, ge=1)
+    at_once: int = Field(default=64, ge=1)
+    """Batches that one dispatcher works on; others wait for another dispatcher, or for room."""
+    lease_s: float = Field(default=15.0, ge=1)
+    """After a dispatcher's death another takes over its batches when so much time has passed."""
+
+
 class TelemetrySettings(_Group):
     """Traces and metrics; off unless one of the two addresses is set.
 
@@ -205,6 +234,8 @@ class Settings(_Group):
     scaler: ScalerSettings = ScalerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    files: FilesSettings = FilesSettings()
+    batches: BatchesSettings = BatchesSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Signs request ids; the same for every gateway. `headrace up` makes one per data folder."""

@@ -35,7 +35,7 @@ def call(
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
-    base = _base(url, data_dir)
+    base = gateway_url(url, data_dir)
     if as_json or not stream:
         answer = _request(base, "POST", CHAT, body)
         typer.echo(orjson.dumps(answer) if as_json else answer["choices"][0]["message"]["content"])
@@ -53,7 +53,7 @@ def models(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List what is deployed."""
-    listed = _request(_base(url, data_dir), "GET", "/v1/models")["data"]
+    listed = _request(gateway_url(url, data_dir), "GET", "/v1/models")["data"]
     if as_json:
         typer.echo(orjson.dumps(listed))
         return
@@ -73,7 +73,7 @@ def tokens(base: str, body: dict[str, Any], on_start: Callable[[str], object] | 
         with httpx.stream("POST", base + CHAT, json=body | {"stream": True}, timeout=_TIMEOUT_S) as response:
             if response.status_code >= 400:
                 response.read()
-                raise _refused(response)
+                raise refused(response)
             if on_start is not None:
                 on_start(response.headers["x-request-id"])
             yield from _pieces(response)
@@ -104,18 +104,24 @@ def _request(base: str, method: str, path: str, body: dict[str, Any] | None = No
     except httpx.HTTPError as error:
         raise SetupError(f"The gateway at {base} cannot be reached: {error}") from None
     if response.status_code >= 400:
-        raise _refused(response)
+        raise refused(response)
     return response.json()
 
 
-def _refused(response: "httpx.Response") -> SetupError:
+def refused(response: "httpx.Response") -> SetupError:
+    """What the gateway says against a request, for the person who sent it."""
     try:
         return SetupError(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return SetupError(f"The gateway answered {response.status_code}: {response.text[:200]}")
 
 
-def _base(url: str | None, data_dir: Path) -> str:
+def gateway_url(url: str | None, data_dir: Path) -> str:
+    """The gateway's base URL: the one that was given, or the running stack's.
+
+    Raises:
+        SetupError: there is neither.
+    """
     if url is not None:
         return url.rstrip("/")
     state = stack_state(data_dir)

@@ -9,6 +9,7 @@ import typer
 from headrace import __version__
 from headrace.cli import (
     backlog,
+    batch,
     call,
     dashboard,
     dead_letters,
@@ -42,6 +43,7 @@ for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(new.app, name="new", rich_help_panel="Work with models")
+app.add_typer(batch.app, name="batch", rich_help_panel="Work with models")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Work with models")
 app.add_typer(keys.app, name="keys", rich_help_panel="Operate")
 roles.register(app)

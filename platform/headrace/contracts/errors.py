@@ -11,6 +11,7 @@ HeadraceError
 │   ├── UnknownResponse         404
 │   ├── UnknownWebhook          404
 │   ├── UnknownPath             404
+│   ├── NotFound                404
 │   ├── MethodNotAllowed        405
 │   ├── NotAcceptable           406
 │   ├── JobRunning              409
@@ -23,6 +24,7 @@ HeadraceError
 ├── InternalError               500  a fault of ours
 ├── EngineFailed                500  the engine raised on this request
 ├── EngineCrashed               500  the request ended its engine, time and again
+├── NotSetUp                    501  a setting is missing
 ├── Unavailable                 503  no broker or no partition: nothing was enqueued
 │   └── NotPermitted            503  the broker's permissions forbid it
 └── RequestExpired              504  its deadline passed
@@ -67,6 +69,7 @@ _ROWS: Final = (
     ErrorKind("response_not_found", "Unknown response", 404, "invalid_request_error", False),
     ErrorKind("webhook_not_found", "Unknown webhook", 404, "invalid_request_error", False),
     ErrorKind("path_not_found", "Unknown path", 404, "invalid_request_error", False),
+    ErrorKind("not_found", "Not found", 404, "invalid_request_error", False),
     ErrorKind("method_not_allowed", "Method not allowed", 405, "invalid_request_error", False),
     ErrorKind("not_acceptable", "No such form", 406, "invalid_request_error", False),
     ErrorKind("job_running", "Job not over", 409, "invalid_request_error", False),
@@ -79,6 +82,7 @@ _ROWS: Final = (
     ErrorKind("internal_error", "Internal error", 500, "server_error", True),
     ErrorKind("engine_failed", "Engine failed", 500, "server_error", True),
     ErrorKind("engine_crashed", "Engine crashed", 500, "server_error", False),
+    ErrorKind("not_set_up", "Not set up", 501, "server_error", False),
     ErrorKind("unavailable", "Unavailable", 503, "server_error", True),
     ErrorKind("request_expired", "Deadline passed", 504, "timeout_error", False),
 )
@@ -180,6 +184,12 @@ class UnknownPath(InvalidRequest):
     code = "path_not_found"
 
 
+class NotFound(InvalidRequest):
+    """No such file, batch or job of this caller's."""
+
+    code = "not_found"
+
+
 class MethodNotAllowed(InvalidRequest):
     """The path exists, with another method."""
 
@@ -242,6 +252,12 @@ class EngineCrashed(HeadraceError):
     """The request ended its engine time and again, at last alone."""
 
     code = "engine_crashed"
+
+
+class NotSetUp(HeadraceError):
+    """The operator has not given what this needs; the message names the setting."""
+
+    code = "not_set_up"
 
 
 class Unavailable(HeadraceError):

@@ -107,7 +107,10 @@ class GatewayHeartbeat(Event):
 
 
 class Cancel(Event):
-    """On `control`, keyed by request id: whoever runs it stops; whoever has not started does not."""
+    """On `control`, keyed by request id: whoever runs it stops; whoever has not started does not.
+
+    With a batch's id it is of all its lines: none is started any more; those that run may finish.
+    """
 
     kind: Literal["cancel"] = "cancel"
     request_id: str

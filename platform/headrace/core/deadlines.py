@@ -3,6 +3,7 @@
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import RequestHead
 from headrace.contracts.topics import LANES, REQUEST_RETENTION_MS, Lane
+from headrace.core.lines import is_line
 from headrace.core.ports import Record
 
 
@@ -14,8 +15,11 @@ def patience_s(lane: Lane) -> float:
 def expires_at_s(record: Record, head: RequestHead, deployed: ModelDeployed) -> float:
     """The request's deadline in Unix seconds: its own, if that is sooner than its model's or its lane's.
 
-    The model's is for those who wait. A job may lie in its lane for long; see `run_until_s`.
+    The model's is for those who wait. A job may lie in its lane for long, a batch's line for as long as its
+    batch says; see `run_until_s`.
     """
+    if head.expires_at_s is not None and head.batch_id is not None and is_line(head.batch_id, head.id):
+        return head.expires_at_s
     if head.is_kept:
         lane = record.place.topic.rpartition(".")[2]
         limit_s = patience_s(Lane(lane) if lane in LANES else Lane.DEFAULT)

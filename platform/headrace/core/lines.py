@@ -25,3 +25,8 @@ def line_of(batch_id: str, request_id: str) -> int | None:
     if not batch_id.startswith(BATCH_PREFIX) or not request_id.startswith(head) or not _LINE.fullmatch(text):
         return None
     return int(text)
+
+
+def is_line(batch_id: str, request_id: str) -> bool:
+    """Whether the request is a line of the batch."""
+    return line_of(batch_id, request_id) is not None

@@ -84,7 +84,7 @@ class Vacancy:
         """Those that are to be answered now."""
         found = []
         for waiting in self._waiting.values():
-            if cancels.has(waiting.head.id, trusted=waiting.trusted):
+            if cancels.has(waiting.head.id, waiting.head.batch_id, trusted=waiting.trusted):
                 cancelled = RequestCancelled("The request was cancelled")
                 found.append(Ended(waiting, State.CANCELLED, cancelled))
             elif waiting.expires_at_s <= now_s:

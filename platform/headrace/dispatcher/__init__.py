@@ -1,1 +1,1 @@
-"""Work beside the request path: the archive of final results, the index of jobs, retries."""
+"""Work beside the request path: the archive, the index of jobs, retries, batches, webhooks."""

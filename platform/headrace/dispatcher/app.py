@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import Any, Final, Protocol, Self
 
 from headrace.contracts.errors import Unavailable
 from headrace.contracts.events import Cancel, ModelDeployed
@@ -22,8 +23,12 @@ from headrace.dispatcher import retries as retrying
 from headrace.dispatcher import webhooks as delivering
 from headrace.dispatcher.answering import Answering
 from headrace.dispatcher.archiver import Archiver
+from headrace.dispatcher.batch_parts import Limits
+from headrace.dispatcher.batch_parts import Parts as BatchParts
+from headrace.dispatcher.batches import Batches
 from headrace.dispatcher.caretaker import Caretaker
 from headrace.dispatcher.deployed import Deployed
+from headrace.dispatcher.file_removal import FileRemoval
 from headrace.dispatcher.indexer import Indexer
 from headrace.dispatcher.retries import Retries
 from headrace.dispatcher.webhooks import Deliverer
@@ -36,7 +41,10 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
-from headrace.settings import KafkaSettings, Settings, TelemetrySettings
+from headrace.registry.claims import Claims
+from headrace.registry.objects import Objects
+from headrace.settings import DatabaseSettings, KafkaSettings, Settings, TelemetrySettings
+from headrace.store import peek
 from headrace.store.late import Stores
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
@@ -45,8 +53,17 @@ from headrace.telemetry.setup import opened
 _log = logging.getLogger(__name__)
 
 _COUNT_S: Final = 5.0
+_LOOK_S: Final = 1.0
 
 _Service = Coroutine[Any, Any, None]
+
+
+class Service(Protocol):
+    """What the dispatcher runs until it is told to stop."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set."""
+        ...
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -72,15 +89,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         answering = Answering(producer, topics, settings.worker.reply_topics)
         cancels, trust = Cancels(), _trust(settings)
         retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))
-        models, followers = await _hear(stack, settings, cancels, trust)
+        deployed, followers = await _hear(stack, settings, cancels, trust)
         groups = await stack.enter_async_context(_Groups(settings.kafka))
         interval_s = settings.dispatcher.caretaker_interval_s
+        models = deployed.by_slug
         caretaker = Caretaker(caring.Parts(groups, lambda: models, answering, cancels, trust, interval_s))
         asked = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}indexer", [])
         indexer = Indexer(indexing.Parts(asked, store, lambda: models, topics, trust, settings.dispatcher))
-        sender = Sender(settings.webhooks)
-        stack.push_async_callback(sender.close)
-        deliverer = Deliverer(delivering.Parts(lambda: stores.webhooks, sender, settings.webhooks))
         for source in (results, due, asked):
             await source.start()
             stack.push_async_callback(source.stop)
@@ -91,7 +106,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             counting = asyncio.create_task(groups.count(telemetry.instruments, settings.telemetry))
             stack.callback(counting.cancel)
         _log.info("ready: archiving %s, putting back retries", topics.results)
-        services = (archiver, indexer, retries, caretaker, deliverer)
+        late = [
+            *_batches(stack, settings, (stores, producer, trust), deployed),
+            _webhooks(stack, settings, stores),
+        ]
+        services: list[Service] = [archiver, indexer, retries, caretaker, *late]
         await _all([service.run(stop) for service in services], followers)
 
 
@@ -111,8 +130,8 @@ async def _all(services: Iterable[_Service], following: Sequence[asyncio.Task[No
 
 async def _hear(
     stack: AsyncExitStack, settings: Settings, cancels: Cancels, trust: Trust
-) -> tuple[Mapping[str, ModelDeployed], list[asyncio.Task[None]]]:
-    """Remember cancels, those that were said before as well; gives what is deployed, by slug.
+) -> tuple[Deployed, list[asyncio.Task[None]]]:
+    """Remember cancels, those that were said before as well; gives what is deployed.
 
     The tasks that it also gives follow both for ever.
     """
@@ -131,7 +150,7 @@ async def _hear(
     for task in following:
         stack.callback(task.cancel)
     await news.catch_up()
-    return deployed.by_slug, following
+    return deployed, following
 
 
 class _Groups:
@@ -206,3 +225,69 @@ class _Store:
         return sum(
             [await each.purge(now_s) for each in (stores.results, stores.jobs, stores.keys, stores.webhooks)]
         )
+
+
+def _batches(
+    stack: AsyncExitStack, settings: Settings, parts: tuple[Stores, Producer, Trust], models: Deployed
+) -> list["_Late"]:
+    """Batches and their files; nothing where there is no bucket, because then there can be no files."""
+    if not settings.s3.is_given:
+        return []
+    stores, producer, trust = parts
+    objects, claims = Objects(settings.s3), Claims(settings.s3)
+    stack.callback(objects.close)
+    stack.callback(claims.close)
+
+    def batches() -> Service:
+        from headrace.store import webhooks  # noqa: PLC0415
+        from headrace.store.batches import Batches as Store  # noqa: PLC0415
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        engine, topics = stores.engine, settings.kafka.topics
+        limits = Limits(settings.batches, settings.files)
+        work = BatchParts(
+            Store(engine, partial(webhooks.tell_of_batch, engine)),
+            Files(engine),
+            objects,
+            producer,
+            topics,
+            models.find,
+            trust.key,
+            claims.body,
+            limits,
+        )
+        return Batches(work)
+
+    def removal() -> Service:
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        return FileRemoval(Files(stores.engine), objects)
+
+    database = settings.database
+    return [_Late(database, "batches", batches), _Late(database, "files", removal)]
+
+
+def _webhooks(stack: AsyncExitStack, settings: Settings, stores: Stores) -> "_Late":
+    sender = Sender(settings.webhooks)
+    stack.push_async_callback(sender.close)
+    deliverer = Deliverer(delivering.Parts(lambda: stores.webhooks, sender, settings.webhooks))
+    return _Late(settings.database, "webhooks", lambda: deliverer)
+
+
+class _Late:
+    """A service that begins when there is something in the database for it."""
+
+    def __init__(self, database: DatabaseSettings, what: str, make: Callable[[], Service]) -> None:
+        self._database = database
+        self._what = what
+        self._make = make
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a second, which costs less than a millisecond; then run."""
+        while not stop.is_set():
+            if await asyncio.to_thread(peek.may_hold, self._database, self._what):
+                await self._make().run(stop)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await stop.wait()

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Iterable
 
-from headrace.contracts.errors import InvalidRequest
+from headrace.contracts.errors import InvalidRequest, UnknownModel
 from headrace.contracts.events import ModelDeployed
+from headrace.contracts.topics import MAX_NAME_CHARS
+from headrace.core import admission
 from headrace.core.ports import Reader, Record
 
 _log = logging.getLogger(__name__)
@@ -16,6 +18,19 @@ class Deployed:
     def __init__(self) -> None:
         self.by_slug: dict[str, ModelDeployed] = {}
         self._slugs: dict[bytes, str] = {}
+
+    def find(self, name: str) -> ModelDeployed:
+        """The model of that name, which may end with `:` and one of its adapters.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        wanted = name.partition(":")[0]
+        for deployed in self.by_slug.values():
+            if deployed.name == wanted:
+                admission.adapter(deployed, name)
+                return deployed
+        raise UnknownModel(f"There is no model '{name[:MAX_NAME_CHARS]}'", param="model")
 
     async def follow(self, reader: Reader) -> None:
         """Read for ever."""

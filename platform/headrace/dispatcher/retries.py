@@ -86,7 +86,7 @@ class Retries:
             await self._give_up(record, _salvaged(parts.topics, record), error)
             return
         head, expires_at_s = waiting.head, waiting.head.expires_at_s
-        if parts.cancels.has(head.id, trusted=waiting.trusted):
+        if parts.cancels.has(head.id, head.batch_id, trusted=waiting.trusted):
             await self._end(waiting, RequestCancelled("The request was cancelled"), State.CANCELLED)
         elif expires_at_s is not None and expires_at_s <= time.time():
             late = RequestExpired("The request's deadline passed while it waited for another attempt")

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from headrace.contracts.identity import signing_key
 from headrace.contracts.requests import ReplyAddress
+from headrace.core.archive import FinalResult
 from headrace.core.ports import Reader
-from headrace.gateway import jobs, responses, webhooks
+from headrace.gateway import batches, files, jobs, responses, webhooks
 from headrace.gateway.book import Book, BookParts
 from headrace.gateway.callers import Callers, keyring_for
 from headrace.gateway.channel import Identity
@@ -37,6 +38,7 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.streams import StreamReader
 from headrace.registry.claims import Claims
+from headrace.registry.objects import Objects
 from headrace.settings import Settings
 from headrace.store.late import Stores
 from headrace.telemetry import metrics
@@ -73,15 +75,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         submitter = Submitter(settings.gateway, identity, directory, producer)
         telemetry = stack.enter_context(opened(settings.telemetry, "gateway", gateway_id))
         telemetry.instruments.watch(metrics.WAITING, lambda: len(submitter.replies))
-        streams = Streams(await stack.enter_async_context(StreamReader(settings.kafka)))
         submitter.gate.silent_s = producer.silent_s
-        stores = Stores(settings.database)
-        stack.push_async_callback(stores.close)
-        keyring = keyring_for(settings.gateway, stores.api_keys)
-        await keyring.refresh()
-        sender = Sender(settings.webhooks)
-        stack.push_async_callback(sender.close)
-        more = _more(settings, _Core(identity, directory, submitter, streams, admin, stores, keyring, sender))
+        core = _Core(identity, directory, submitter, admin)
+        outside = await _outside(stack, settings)
+        more = _more(settings, core, outside)
         heartbeat = Heartbeat(producer, topics.workers, gateway_id, partition)
         stack.push_async_callback(heartbeat.end)
         stack.push_async_callback(submitter.stop)
@@ -107,10 +104,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             (
                 _follow(news, directory),
                 submitter.replies.follow(replies),
-                streams.follow(),
+                outside.streams.follow(),
                 submitter.replies.sweep(),
                 heartbeat.regularly(),
-                keyring.regularly(),
+                outside.keyring.regularly(),
                 submitter.gate.queues.regularly(admin, directory.models),
                 _end_drain(stop, settings.gateway.drain_s, submitter),
             ),
@@ -125,15 +122,36 @@ class _Core:
     identity: Identity
     directory: Directory
     submitter: Submitter
-    streams: Streams
     admin: Admin
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What they reach: the database, the bucket, streams in Kafka, and receivers of webhooks."""
+
+    streams: Streams
     stores: Stores
     keyring: Keyring
     sender: Sender
+    objects: Objects | None
 
 
-def _more(settings: Settings, core: _Core) -> More:
-    submitter, stores = core.submitter, core.stores
+async def _outside(stack: AsyncExitStack, settings: Settings) -> _Outside:
+    streams = Streams(await stack.enter_async_context(StreamReader(settings.kafka)))
+    stores = Stores(settings.database)
+    stack.push_async_callback(stores.close)
+    keyring = keyring_for(settings.gateway, stores.api_keys)
+    await keyring.refresh()
+    sender = Sender(settings.webhooks)
+    stack.push_async_callback(sender.close)
+    objects = Objects(settings.s3) if settings.s3.is_given else None
+    if objects is not None:
+        stack.callback(objects.close)
+    return _Outside(streams, stores, keyring, sender, objects)
+
+
+def _more(settings: Settings, core: _Core, outside: _Outside) -> More:
+    submitter, stores = core.submitter, outside.stores
     claims = Claims(settings.s3) if settings.s3.is_given else None
     submitter.replies.collector = Collector(claims, settings.gateway.max_result_bytes)
     book = Book(
@@ -146,16 +164,23 @@ def _more(settings: Settings, core: _Core) -> More:
             fetch=submitter.replies.collector.fetch,
         )
     )
-    callers, following = Callers(settings.gateway, core.keyring), Following(book, core.streams)
+    callers, following = Callers(settings.gateway, outside.keyring), Following(book, outside.streams)
     kept_s = settings.dispatcher.result_retention_s
     kept = KeptRequests(KeptParts(submitter, book, following, lambda: stores.keys, kept_s))
     rules = settings.webhooks.rules
+    body = _body if claims is None else claims.body
     routes = [
         *jobs.routes(JobParts(callers, book, lambda: stores.jobs, following, submitter)),
         *responses.routes(ResponseParts(callers, book, following, submitter)),
-        *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, core.sender, rules)),
+        *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, outside.sender, rules)),
+        *files.routes(files.Parts(callers, stores, outside.objects, settings.files)),
+        *batches.routes(batches.Parts(callers, stores, outside.objects, body)),
     ]
     return More(callers, rules, kept, routes, Conversations(book))
+
+
+async def _body(result: FinalResult) -> bytes:
+    return result.body
 
 
 def _signing_key(settings: Settings) -> bytes:

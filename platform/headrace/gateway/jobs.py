@@ -21,7 +21,8 @@ from headrace.core.replay import Kind, Piece, Position
 from headrace.gateway.book import Book
 from headrace.gateway.callers import Caller, Callers
 from headrace.gateway.following import Following
-from headrace.gateway.pages import page, wanted
+from headrace.gateway.pages import asked as wanted
+from headrace.gateway.pages import listing
 from headrace.gateway.problems import new_request_id, retry_headers
 from headrace.gateway.submit import Submitter
 
@@ -102,10 +103,12 @@ class _Jobs:
 
     async def page(self, request: Request) -> Response:
         caller, query = self._parts.callers.of(request), request.query_params
-        asked = Page(*wanted(query), _states(query.getlist("status")), query.get("model"))
+        after, limit, ascending = wanted(request)
+        states = _states(query.getlist("status"))
+        asked = Page(limit, after, not ascending, states, query.get("model"))
         found = await self._parts.lists().page(caller.tenant, asked)
         shown = [contract.document(await self._parts.book.shown(job, whole=False)) for job in found]
-        return _json(page(shown, asked.limit), new_request_id())
+        return _json(listing(shown, asked.limit), new_request_id())
 
     async def one(self, request: Request) -> Response:
         return answer(await self._parts.book.shown(await self._job(request)))

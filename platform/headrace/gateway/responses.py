@@ -21,7 +21,8 @@ from headrace.core.replay import Kind, Piece
 from headrace.gateway.book import Book
 from headrace.gateway.callers import Caller, Callers
 from headrace.gateway.following import Following
-from headrace.gateway.pages import page, wanted
+from headrace.gateway.pages import asked as wanted
+from headrace.gateway.pages import listing
 from headrace.gateway.sending import named_event
 from headrace.gateway.submit import Submitter
 
@@ -114,17 +115,17 @@ class _Responses:
 
     async def items(self, request: Request) -> Response:
         _, job = await self._asked(request)
-        asked = wanted(request.query_params)
+        asked = wanted(request)
         found: list[dict[str, Any]] = []
         if job.request is not None:
             body = bodies.parse(RESPONSES, job.request)
             assert isinstance(body, ResponseBody)
             found = [_shown(item, job.id, number) for number, item in enumerate(body.items)]
-        if asked.newest_first:
+        if not asked.ascending:
             found.reverse()
         names = [item["id"] for item in found]
         start = names.index(asked.after) + 1 if asked.after in names else 0
-        return _json(page(found[start : start + asked.limit + 1], asked.limit), job.id)
+        return _json(listing(found[start : start + asked.limit + 1], asked.limit), job.id)
 
     async def _asked(self, request: Request) -> tuple[Caller, Job]:
         caller = self._parts.callers.of(request)

@@ -29,7 +29,8 @@ from headrace.core.webhooks import (
     signed,
 )
 from headrace.gateway.callers import Caller, Callers
-from headrace.gateway.pages import page, wanted
+from headrace.gateway.pages import asked as wanted
+from headrace.gateway.pages import listing
 from headrace.gateway.problems import new_request_id
 
 URL: Final = "/v1/webhook_endpoints"
@@ -148,9 +149,9 @@ class _Webhooks:
         return _json({"object": "list", "data": list(EVENTS)})
 
     async def page(self, request: Request) -> Response:
-        caller, asked = self._parts.callers.of(request), wanted(request.query_params)
+        caller, asked = self._parts.callers.of(request), wanted(request)
         found = await self._parts.store().page(caller.tenant, asked.limit, asked.after)
-        return _json(page([_shown(endpoint) for endpoint in found], asked.limit))
+        return _json(listing([_shown(endpoint) for endpoint in found], asked.limit))
 
     async def create(self, request: Request) -> Response:
         caller = self._parts.callers.of(request)
@@ -229,11 +230,11 @@ class _Webhooks:
 
     async def deliveries(self, request: Request) -> Response:
         """To an endpoint, or to the URLs that the caller's requests have named."""
-        caller, asked = self._parts.callers.of(request), wanted(request.query_params)
+        caller, asked = self._parts.callers.of(request), wanted(request)
         endpoint_id = (await self._endpoint(request)).id if "id" in request.path_params else None
         store = self._parts.store()
         found = await store.deliveries(caller.tenant, endpoint_id, asked.limit, asked.after)
-        return _json(page([_told(each) for each in found], asked.limit))
+        return _json(listing([_told(each) for each in found], asked.limit))
 
     async def delivery(self, request: Request) -> Response:
         found = await self._delivery(request)

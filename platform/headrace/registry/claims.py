@@ -6,6 +6,7 @@ must go on decoding and a gateway answering. Neither pays for any of it before t
 """
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from headrace.contracts import claims
 from headrace.contracts import headers as h
 from headrace.contracts.claims import Claim, Made
 from headrace.contracts.errors import InternalError, InvalidRequest, SetupError, Unavailable
+from headrace.core.archive import FinalResult
 from headrace.registry.s3 import Bucket, NoSuchObject
 from headrace.settings import S3Settings
 
@@ -24,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 4
 """Conversations at once: each holds a result of up to `max_result_bytes` once more."""
+_BODY_S: Final = 60.0
 _PURGE_S: Final = 600.0
 
 _T = TypeVar("_T")
@@ -78,6 +81,22 @@ class Claims:
             return body
 
         return await self._apart(work, timeout_s)
+
+    async def body(self, result: FinalResult) -> bytes:
+        """The body of a kept result, from wherever it is.
+
+        Raises:
+            Unavailable: S3 does not serve, or not in time.
+            InternalError: it is not there any more.
+        """
+        if result.claim_json is None:
+            return result.body
+        told = {name: text.encode() for name, text in json.loads(result.claim_json).items() if text}
+        try:
+            claim = claims.read(told, self.bucket)
+        except InvalidRequest as error:
+            raise InternalError(error.message) from None
+        return result.body if claim is None else await self.get(claim, _BODY_S)
 
     async def purge(self, now_s: float, retention_s: float) -> int:
         """Remove the results of days that are over for longer than results are kept; returns how many.

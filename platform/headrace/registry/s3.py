@@ -1,12 +1,13 @@
 """One bucket of any S3 service; the only importer of aioboto3."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from headrace.contracts.errors import SetupError
+from headrace.registry.uploads import Upload
 from headrace.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -120,6 +121,35 @@ class Bucket:
             with path.open("wb") as file:
                 async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
                     file.write(piece)
+
+    async def stream(self, key: str, start_bytes: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes of an object from there on, a piece at a time."""
+        async with self._client(key) as client:
+            wanted: Any = {"Range": f"bytes={start_bytes}-"} if start_bytes else {}
+            answer = await client.get_object(Bucket=self.name, Key=key, **wanted)
+            async for piece in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                yield piece
+
+    @asynccontextmanager
+    async def writing(self, key: str) -> AsyncIterator[Upload]:
+        """Write an object piece by piece: there when the block ends well, and not at all otherwise."""
+        async with self._client(key) as client:
+            upload = Upload(client, self.name, key)
+            try:
+                yield upload
+            except BaseException:
+                await upload.abort()
+                raise
+            await upload.complete()
+
+    async def abort_uploads(self, key: str) -> None:
+        """Remove what the dead have left of attempts to write this object."""
+        async with self._client(key) as client:
+            found = await client.list_multipart_uploads(Bucket=self.name, Prefix=key)
+            for each in found.get("Uploads", ()):
+                await client.abort_multipart_upload(
+                    Bucket=self.name, Key=each["Key"], UploadId=each["UploadId"]
+                )
 
     async def _ensure(self, client: "S3Client") -> None:
         try:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table, event
 from sqlalchemy.engine import URL, make_url
@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from headrace.contracts.errors import InvalidRequest, SetupError, Unavailable
 from headrace.settings import DatabaseSettings
+
+Engine: TypeAlias = AsyncEngine
+"""For those who hold one and may not know SQLAlchemy."""
 
 READ_ONLY: Final = {"sqlite_begin": "BEGIN DEFERRED"}
 """Execution options of a transaction that writes nothing: on SQLite it then waits for no writer."""

@@ -9,6 +9,8 @@ from headrace.store.key_file import KeyFile
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from headrace.store.batches import Batches
+    from headrace.store.files import Files
     from headrace.store.idempotency import Keys
     from headrace.store.jobs import Jobs
     from headrace.store.keys import ApiKeys
@@ -82,6 +84,20 @@ class Stores:
         from headrace.store.keys import ApiKeys  # noqa: PLC0415
 
         return ApiKeys(self.engine)
+
+    @cached_property
+    def files(self) -> "Files":
+        """What is known of files."""
+        from headrace.store.files import Files  # noqa: PLC0415
+
+        return Files(self.engine)
+
+    @cached_property
+    def batches(self) -> "Batches":
+        """Batches."""
+        from headrace.store.batches import Batches  # noqa: PLC0415
+
+        return Batches(self.engine)
 
     async def close(self) -> None:
         """Close every connection."""

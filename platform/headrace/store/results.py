@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
+from headrace.core.batches import UNFINISHED
 from headrace.store import webhooks
 from headrace.store.database import READ_ONLY, insert, translated
 from headrace.store.schema import BATCHES, JOBS, RESULTS
@@ -64,7 +65,11 @@ class Results:
             await webhooks.tell(self._engine, connection, rows)
         for batch_id, counts in _counts(rows).items():
             grown = {BATCHES.c[name]: BATCHES.c[name] + number for name, number in counts.items()}
-            await connection.execute(update(BATCHES).where(BATCHES.c.id == batch_id).values(grown))
+            # A batch that is over has its final counts.
+            unfinished = BATCHES.c.state.in_(UNFINISHED)
+            await connection.execute(
+                update(BATCHES).where(BATCHES.c.id == batch_id, unfinished).values(grown)
+            )
 
     async def get(self, request_id: str) -> FinalResult | None:
         """The result of a request; None when there is none (yet, or any more).
@@ -85,7 +90,11 @@ class Results:
         Raises:
             Unavailable: the database does not serve.
         """
-        due = select(RESULTS.c.request_id).where(RESULTS.c.expires_at_s <= now_s).limit(_PURGE_ROWS)
+        # Lines of a batch wait until its files are written.
+        unfinished = select(BATCHES.c.id).where(BATCHES.c.state.in_(UNFINISHED))
+        is_free = RESULTS.c.batch_id.is_(None) | RESULTS.c.batch_id.not_in(unfinished)
+        is_due = RESULTS.c.expires_at_s <= now_s
+        due = select(RESULTS.c.request_id).where(is_due, is_free).limit(_PURGE_ROWS)
         with translated(self._engine.url):
             async with self._engine.begin() as connection:
                 removed = await connection.execute(delete(RESULTS).where(RESULTS.c.request_id.in_(due)))

@@ -118,6 +118,8 @@ FILES: Final = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("object_key", Text, nullable=False),
+    # `pending` until its object is whole, `gone` until its object is removed.
+    Column("state", String(16), nullable=False),
     Column("created_at_s", Double, nullable=False),
     Column("expires_at_s", Double),
     Index("files_by_tenant", "tenant", "created_at_s", "id"),
@@ -142,6 +144,10 @@ BATCHES: Final = Table(
     # Lines that are in Kafka, and where in the file the next one begins.
     Column("queued_lines", Integer, nullable=False),
     Column("queued_bytes", BigInteger, nullable=False),
+    # Where in the file some of the lines begin, so that a page of results reads a part of it.
+    Column("marks", LargeBinary),
+    # The batch whose failed lines this one runs again.
+    Column("retry_of", _ID),
     Column("total", Integer, nullable=False),
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),

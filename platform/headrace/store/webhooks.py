@@ -1,6 +1,7 @@
 """Webhooks: endpoints, deliveries, and every attempt."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -10,11 +11,14 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headrace.core.archive import FinalResult
+from headrace.core.batches import Batch
 from headrace.core.webhooks import About, Attempt, Delivery, DeliveryState, Endpoint, Next, subscribed, told
 from headrace.store.database import READ_ONLY, insert, translated
 from headrace.store.schema import WEBHOOK_ATTEMPTS, WEBHOOK_DELIVERIES, WEBHOOK_ENDPOINTS
 
 _PURGE_ROWS: Final = 5_000
+_KEPT_S: Final = 7 * 86_400.0
+"""The log of what was told of a batch; longer than the schedule of attempts."""
 _E, _D, _A = WEBHOOK_ENDPOINTS, WEBHOOK_DELIVERIES, WEBHOOK_ATTEMPTS
 _DELIVERY: Final = [_D.c[field.name] for field in fields(Delivery)]
 
@@ -28,6 +32,13 @@ async def tell(engine: AsyncEngine, connection: AsyncConnection, results: Sequen
 async def tell_about(engine: AsyncEngine, connection: AsyncConnection, about: About) -> None:
     """Make the deliveries of an event, in the transaction in which it happens."""
     await _add(engine, connection, list(subscribed(about, await _endpoints(connection, {about.tenant}))))
+
+
+async def tell_of_batch(engine: AsyncEngine, connection: AsyncConnection, batch: Batch) -> None:
+    """Make the deliveries of a batch's end, in the transaction that ends it."""
+    ended_s = time.time()
+    about = About(batch.tenant, f"batch.{batch.state}", batch.id, ended_s, ended_s + _KEPT_S)
+    await tell_about(engine, connection, about)
 
 
 class Webhooks:

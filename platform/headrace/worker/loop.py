@@ -258,7 +258,7 @@ class Loop:
     async def _attempt(self, job: Job, reply: Reply, work: Work) -> Outcome | HeadraceError:
         """Run it: how it ended, or why the engine failed."""
         parts, running = self._parts, self._running[job.record.place]
-        if parts.cancels.has(job.head.id, trusted=job.trusted):
+        if parts.cancels.has(job.head.id, job.head.batch_id, trusted=job.trusted):
             return _CANCELLED
         try:
             if job.responder is not None:

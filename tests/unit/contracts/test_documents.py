@@ -107,7 +107,7 @@ def test_openapi_has_the_members_that_every_operation_needs() -> None:
 
 
 def test_openapi_and_the_gateway_have_the_same_paths() -> None:
-    from headrace.gateway import catalog, jobs, responses, webhooks
+    from headrace.gateway import batches, catalog, files, jobs, responses, webhooks
     from headrace.gateway.directory import Directory
 
     nothing: Any = None
@@ -116,6 +116,8 @@ def test_openapi_and_the_gateway_have_the_same_paths() -> None:
         *jobs.routes(nothing),
         *webhooks.routes(nothing),
         *responses.routes(nothing),
+        *files.routes(nothing),
+        *batches.routes(nothing),
     ]
     served = {route.path.replace("{name:path}", "{model}") for route in routes}
     assert served | set(requests.URLS) == set(_OPENAPI["paths"])

@@ -36,7 +36,7 @@ def test_a_row_makes_sense(kind: errors.ErrorKind) -> None:
     assert 400 <= kind.http_status < 600
     # What the caller must change does not get better by itself.
     assert not (kind.retryable and kind.type == "invalid_request_error")
-    assert (kind.type == "server_error") == (kind.http_status in (500, 503))
+    assert (kind.type == "server_error") == (kind.http_status in (500, 501, 503))
 
 
 @pytest.mark.parametrize("found", [HeadraceError, *_CLASSES])

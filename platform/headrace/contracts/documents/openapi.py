@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from headrace.contracts.bodies import BODIES
-from headrace.contracts.documents import jobs, responses_api, webhooks
+from headrace.contracts.documents import batches, jobs, responses_api, webhooks
 from headrace.contracts.documents.json_schemas import components
 from headrace.contracts.documents.operations import PARAMETERS, answers, ref, request_id, sse
 from headrace.contracts.documents.responses import SCHEMAS
@@ -52,13 +52,14 @@ def openapi(version: str) -> dict[str, Any]:
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The default of `headrace up`"}],
-        "paths": _paths(),
+        "paths": _paths() | dict(batches.PATHS),
         "components": {
             "schemas": components(BODIES.values())
             | dict(SCHEMAS)
             | jobs.SCHEMAS
             | webhooks.SCHEMAS
-            | responses_api.SCHEMAS,
+            | responses_api.SCHEMAS
+            | dict(batches.SCHEMAS),
             "responses": _error_responses(),
             "headers": {
                 "RequestId": {
@@ -66,7 +67,7 @@ def openapi(version: str) -> dict[str, Any]:
                     "schema": {"type": "string"},
                 }
             },
-            "parameters": dict(PARAMETERS),
+            "parameters": dict(PARAMETERS) | dict(batches.PARAMETERS),
         },
     }
 

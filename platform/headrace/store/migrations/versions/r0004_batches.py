@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("object_key", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
         sa.Column("created_at_s", sa.Double, nullable=False),
         sa.Column("expires_at_s", sa.Double),
     )
@@ -41,6 +42,8 @@ def upgrade() -> None:
         sa.Column("output_expires_after_s", sa.Double),
         sa.Column("queued_lines", sa.Integer, nullable=False),
         sa.Column("queued_bytes", sa.BigInteger, nullable=False),
+        sa.Column("marks", sa.LargeBinary),
+        sa.Column("retry_of", sa.String(256)),
         sa.Column("total", sa.Integer, nullable=False),
         sa.Column("completed", sa.Integer, nullable=False),
         sa.Column("failed", sa.Integer, nullable=False),
