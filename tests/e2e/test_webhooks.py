@@ -31,7 +31,10 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                size = int(self.headers["content-length"])
+                body = self.rfile.read(size)
+                if len(body) < size:
+                    return  # its sender died on the way
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 outer.heard.append({"headers": headers, "body": body.decode(), "status": outer.status})
                 self.send_response(outer.status)
