@@ -24,6 +24,8 @@ MAX_SPAN: Final = 16_384
 fits, and leaves room for holds. A partition beyond it is left alone until its oldest request is done."""
 
 _HEAD: Final = "2:"
+_TICK_S: Final = 1.0
+"""Times in commits are whole seconds, cut off: a word must be so much younger to be surely newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +143,19 @@ class Tracker:
     def told(self, hold: Hold, done: Iterable[int]) -> bool:
         """A holder's word on what is `done` and what it still runs; whether something is free now.
 
-        A word that is older than what is held says nothing about it: it is of an earlier time when the
-        holder had the partition.
+        What is done is done, whenever that was said. Of what else is held, a word that is not newer says
+        nothing: it may be of an earlier time when the holder had the partition, and had not begun it.
         """
         free = False
-        mine = [n for n, held in self._held.items() if held.worker == hold.worker]
-        for offset in [n for n in mine if self._held[n].until_s <= hold.until_s]:
-            if offset in hold.offsets:
-                self._held[offset] = hold
-            else:
+        done = frozenset(done)
+        for offset, held in [each for each in self._held.items() if each[1].worker == hold.worker]:
+            if offset in done:
                 del self._held[offset]
-                if offset not in done:
+            elif held.until_s + _TICK_S <= hold.until_s:
+                if offset in hold.offsets:
+                    self._held[offset] = hold
+                else:
+                    del self._held[offset]
                     self._freed.add(offset)
                     free = True
         return free

@@ -148,7 +148,8 @@ def test_what_was_lost_is_left_to_its_holder_until_it_is_done_or_free():
     assert not new.told(Hold("old", 110.0, frozenset({2, 4})), {1})
     assert new.watermark == 2
     assert not new.expire(109.0)
-    assert new.told(Hold("old", 110.0, frozenset({4})), ())  # 2 was aborted
+    assert not new.told(Hold("old", 110.5, frozenset({4})), ()), "perhaps of an earlier time"
+    assert new.told(Hold("old", 113.0, frozenset({4})), ())  # 2 was aborted
     assert new.reread() == 2
     assert [offset for offset in range(2, 8) if new.start(offset)] == [2]
     assert new.free("old")

@@ -196,3 +196,30 @@ def test_what_was_finished_while_the_partition_was_away_is_not_redone():
     assert share.reread() == {}
     assert not share.trackers[PARTS[0]].start(0)
     assert share.changed()[PARTS[0]].offset == 1
+
+
+def test_an_old_word_of_the_same_second_frees_nothing():
+    """Found by the machine above: lost, told, had again and lost again, faster than the clock ticks."""
+    part, first, second = PARTS[0], Share("w1"), Share("w2")
+    first.assign([part], {part: None}, 0.5)
+    first.trackers[part].start(0)
+    held = first.leaving(0.5)[part]
+    first.assign([], {}, 0.5)
+    first.complete(Place("t", 0, 0))
+    for event in first.reports(0.6):
+        second.told(event)
+    second.assign([part], {part: held}, 0.6)
+    done = second.leaving(0.7)[part]
+    assert done.offset == 1
+    second.assign([], {}, 0.7)
+    first.assign([part], {part: done}, 0.7)
+    assert first.trackers[part].start(1)
+    held = first.leaving(0.8)[part]
+    first.assign([], {}, 0.8)
+    second.assign([part], {part: held}, 0.8)
+    assert second.reread() == {}
+    assert not second.trackers[part].start(1), "it still runs at its first holder"
+    first.complete(Place("t", 0, 1))
+    for event in first.reports(0.9):
+        second.told(event)
+    assert second.changed()[part].offset == 2
