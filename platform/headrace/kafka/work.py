@@ -354,7 +354,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             session_timeout_ms=int(settings.session_timeout_s * 1000),
-            heartbeat_interval_ms=1_000,
+            # How soon a member hears of a rebalance: whoever joins waits for half of it on average.
+            heartbeat_interval_ms=500,
             rebalance_timeout_ms=30_000,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             # Short waits help only where some partitions are paused and others wait for the same poll; here
