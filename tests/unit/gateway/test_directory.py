@@ -1,13 +1,15 @@
 """Which models there are, and which reply partition is free."""
 
 import time
+from typing import Any
 
 import pytest
 from tests.unit.gateway.parts import TOPICS, deployed, news
 
 from headrace.contracts.errors import UnknownModel
-from headrace.contracts.events import GatewayHeartbeat
+from headrace.contracts.events import GatewayHeartbeat, WorkerHeartbeat, WorkerState
 from headrace.contracts.topics import REPLY_PARTITIONS
+from headrace.core.ports import Record
 from headrace.gateway.directory import Directory
 
 
@@ -57,3 +59,35 @@ def test_when_all_are_taken_any_will_do():
     chosen = {directory.free_reply_partition(time.time()) for _ in range(200)}
     assert len(chosen) > 10
     assert chosen <= set(range(REPLY_PARTITIONS))
+
+
+def _beat(sent_at_s: float, completed: int, **more: Any) -> Record:
+    worker = WorkerHeartbeat(
+        id="w",
+        pid=1,
+        host="h",
+        model="echo",
+        version="v",
+        state=WorkerState.READY,
+        in_flight=0,
+        capacity=1,
+        completed=completed,
+        started_at_s=0.0,
+        sent_at_s=sent_at_s,
+        **more,
+    )
+    return news(TOPICS.workers, "w", worker.encode())
+
+
+def test_how_fast_a_models_workers_are_and_what_they_run() -> None:
+    directory = Directory(TOPICS)
+    assert directory.rate_per_s("echo", 100.0) == 0
+    directory.update([_beat(100.0, 50)])
+    assert directory.rate_per_s("echo", 100.0) == 0, "one beat says nothing"
+    directory.update([_beat(102.0, 60), _beat(104.0, 90, running=("req_1",))])
+    assert directory.rate_per_s("echo", 105.0) == 10.0
+    assert directory.rate_per_s("other", 105.0) == 0
+    assert directory.runs("req_1", 105.0)
+    assert not directory.runs("req_2", 105.0)
+    assert directory.rate_per_s("echo", 200.0) == 0, "it is silent"
+    assert not directory.runs("req_1", 200.0)
