@@ -22,7 +22,7 @@ WORDS: Final = 60
 _FUNCTION: Final = """\
 schema: headrace.function/v1
 name: slow
-engine: {kind: echo, args: {token_ms: 100, slots: 256}}
+engine: {kind: echo, args: {token_ms: 400, slots: 256}}
 """
 
 

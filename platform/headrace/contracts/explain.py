@@ -50,7 +50,11 @@ def explain(error: ValidationError, body: bytes, shapes: Mapping[str, str] = _NO
         return MalformedBody(f"The body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
     if not where:
         return MalformedBody("The body must be a JSON object")
-    path = _fields(where)
+    if kind == "extra_forbidden":
+        # Any string may be a key.
+        unknown = ".".join(str(part) for part in where)[:_MAX_SHOWN_CHARS]
+        return InvalidRequest(f"There is no field '{unknown}'", param=unknown)
+    path = _fields(where) or list(where)
     param = ".".join(str(part) for part in path)
     shape = shapes.get(str(path[-1])) or _SHAPES.get(str(path[-1]))
     if kind == "missing":

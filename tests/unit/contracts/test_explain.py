@@ -3,12 +3,15 @@
 import json
 from contextlib import suppress
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.contracts import bodies, openai
 from headrace.contracts.errors import InvalidRequest, MalformedBody
+from headrace.contracts.explain import explain
 from headrace.contracts.requests import CHAT, COMPLETIONS, PATHS
 
 _M = '"messages":[{"role":"user","content":"hi"}]'
@@ -122,3 +125,16 @@ def test_any_document_is_a_body_or_an_invalid_request(path: str, document: dict[
 def _parse(path: str, value: bytes) -> None:
     with suppress(InvalidRequest):
         bodies.parse(path, value)
+
+
+@pytest.mark.parametrize("name", ["", "more", "÷_\x06", "x" * 99])
+def test_a_field_that_is_not_there_whatever_its_name(name: str) -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    body = orjson.dumps({name: []})
+    with pytest.raises(ValidationError) as told:
+        Strict.model_validate_json(body)
+    error = explain(told.value, body)
+    assert error.message == f"There is no field '{name[:40]}'"
+    assert error.param == name[:40]
