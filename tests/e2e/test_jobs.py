@@ -279,3 +279,12 @@ def test_one_key_is_one_job_and_one_stream(client: httpx.Client) -> None:
         texts.append("".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks))
     assert texts == ["a b c d e f"] * 2
     assert len(names) == 1
+
+
+def test_a_stream_with_a_key_that_fails_before_its_first_chunk_has_a_status_of_its_own(
+    client: httpx.Client,
+) -> None:
+    for _ in range(2):
+        key = {"idempotency-key": "a stream that fails"}
+        failed = client.post("/v1/chat/completions", json=chat("x", stream=True, n=2), headers=key)
+        assert (failed.status_code, failed.json()["error"]["param"]) == (400, "n")

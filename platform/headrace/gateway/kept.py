@@ -25,7 +25,7 @@ from headrace.core.replay import Kind, Piece
 from headrace.gateway.book import Book
 from headrace.gateway.callers import Caller
 from headrace.gateway.channel import BOTH, JOB
-from headrace.gateway.following import Following, News
+from headrace.gateway.following import Following
 from headrace.gateway.problems import Header, limit_headers, respond
 from headrace.gateway.sending import EventStream, NamedEvents, send_answer
 from headrace.gateway.submit import Checked, Minted, Submitter
@@ -171,7 +171,15 @@ class KeptRequests:
         kind = NamedEvents if job.path == RESPONSES else EventStream
         sse = kind(send, job.id.encode(), more)
         try:
+            said_s = time.monotonic()
             async for news in self._parts.following.news(Caller(job.tenant), job):
+                if not isinstance(news, Piece):
+                    # Not at once: what fails before the first chunk has a status of its own.
+                    if time.monotonic() - said_s > self._parts.submitter.settings.keepalive_s:
+                        said_s = time.monotonic()
+                        await sse.comment()
+                    continue
+                said_s = time.monotonic()
                 status = await _tell(sse, news)
                 if status is not None:
                     return status
@@ -185,20 +193,24 @@ class KeptRequests:
         return failed.kind.http_status
 
 
-async def _tell(sse: EventStream, news: News) -> int | None:
-    """Send on what there is; gives the status at the end."""
-    if not isinstance(news, Piece):
-        await sse.comment()
+async def _tell(sse: EventStream, piece: Piece) -> int | None:
+    """Send on a piece; gives the status at the end."""
+    if piece.kind is Kind.CHUNK:
+        await sse.data([piece.value])
         return None
-    if news.kind is Kind.CHUNK:
-        await sse.data([news.value])
-        return None
-    answer = Answer(200 if news.state in (State.COMPLETED, State.INCOMPLETE) else 500, news.value)
-    if news.kind is Kind.RESET:
+    is_good = piece.state in (State.COMPLETED, State.INCOMPLETE)
+    answer = Answer(200 if is_good else _status(piece.value), piece.value)
+    if piece.kind is Kind.RESET:
         broken = InternalError("The request was started anew elsewhere; ask again")
         answer = Answer(broken.kind.http_status, broken.body())
     await sse.end(answer)
     return answer.http_status
+
+
+def _status(error: bytes) -> int:
+    """Of an error body, which says it."""
+    told = orjson.loads(error or b"{}").get("status")
+    return told if isinstance(told, int) else 500
 
 
 def _job(checked: Checked, minted: Minted) -> Job:

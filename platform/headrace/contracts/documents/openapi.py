@@ -109,7 +109,7 @@ def _inference(operation_id: str, summary: str, body: str, answer: str) -> dict[
     operation = _whole(operation_id, summary, body, answer)
     told = operation["responses"]["200"]
     told["description"] = "The answer; with `stream` true, chunks and then `data: [DONE]`."
-    told["content"]["text/event-stream"] = {"schema": sse(ref(f"{answer}Chunk"))}
+    told["content"]["text/event-stream"] = {"schema": sse({"anyOf": [ref(f"{answer}Chunk"), ref("Error")]})}
     return operation
 
 
