@@ -51,6 +51,11 @@ def test_an_edit_is_served_and_what_runs_is_finished_by_the_old(watching: Stack,
     edit(folder, SLOW.format(2))
     wait_until(lambda: ask(watching) == 2, "the edited handler to answer")
     wait_until(lambda: watching.said.count(" serves, ") == 1, "the word that it serves")
+    # Both have partitions until the old one has left.
+    wait_until(
+        lambda: sum(worker["model"] == "edited" for worker in watching.status()["workers"]) == 1,
+        "the old worker to have gone",
+    )
 
     found: list[object] = []
     running = threading.Thread(target=lambda: found.append(ask(watching, 6)))

@@ -34,8 +34,8 @@ from headrace.settings import WebhookSettings
 _log = logging.getLogger(__name__)
 
 _POLL_S: Final = 1.0
-_LEASE_S: Final = 60.0
-"""Beside the time that an attempt may take."""
+_LEASE_S: Final = 5.0
+"""Beside the time that an attempt may take: for the note in SQL."""
 _BUSY_S: Final = 2.0
 
 
