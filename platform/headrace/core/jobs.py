@@ -5,6 +5,7 @@ from typing import Final
 
 import orjson
 
+from headrace.contracts import headers as h
 from headrace.contracts import ids, requests
 from headrace.contracts.errors import InvalidRequest
 from headrace.contracts.events import ModelDeployed
@@ -63,6 +64,8 @@ def queued(
     record: Record, deployed: ModelDeployed, lane: Lane, trust: Trust, retention_s: float
 ) -> Job | None:
     """The job that a request record is; None for one that somebody waits for, a batch's line, or nonsense."""
+    if is_waited_for(record.headers):
+        return None
     trusted = trust.judge(record.headers, deployed.slug)
     try:
         head = believed(requests.read(record.headers, default_id=full(record.place)), trusted=trusted)
@@ -89,6 +92,11 @@ def queued(
         offset=record.place.offset,
         request=record.value if path in BODY_KEPT else None,
     )
+
+
+def is_waited_for(headers: dict[str, bytes]) -> bool:
+    """Whether somebody waits for the answer and it is not kept: seen at once, for most requests are so."""
+    return h.DURABLE not in headers and h.first(headers, h.REPLY_TOPIC_NAMES) is not None
 
 
 def is_stream(body: bytes) -> bool:
