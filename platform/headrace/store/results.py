@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from headrace.contracts import ids
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
 from headrace.core.batches import UNFINISHED
@@ -117,7 +118,8 @@ def _job(row: FinalResult) -> dict[str, Any]:
         "http_status": row.http_status,
         "attempt": row.attempt,
         "stream": False,
-        "created_at_s": row.created_at_s,
+        # Ids of ours say when they were made, so that lists are in order before the index has caught up.
+        "created_at_s": ids.made_at_s(row.request_id) or row.created_at_s,
         "finished_at_s": row.created_at_s,
         "expires_at_s": row.expires_at_s,
     }
