@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/headrace schemas --check
-	$(BIN)/python -m pytest tests/unit tests/shape
+	$(BIN)/python -m pytest -n auto tests/unit tests/shape
 
 up: $(VENV)/.demo  ## The embedded stack with functions/chat, until Ctrl-C
 	$(BIN)/headrace up --functions functions/chat

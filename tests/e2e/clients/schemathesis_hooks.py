@@ -5,11 +5,16 @@ Run in schemathesis' own environment; the names come as variables.
 
 import os
 
+import hypothesis
 import schemathesis
 
 _MODEL = os.environ["CHECKED_MODEL"]
 _JOB = os.environ["CHECKED_JOB"]
 _count = 0
+
+# Schemathesis climbs towards requests that are accepted. Hypothesis' climb takes a test for one that answers the
+# same twice, which a running service does not, and then ends in an IndexError of its own; ours are drawn blindly.
+hypothesis.target = lambda *_, **__: 0.0
 
 
 def _every_second() -> bool:
