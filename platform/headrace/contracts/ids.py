@@ -10,9 +10,8 @@ and the tenant: to anybody else it is an id that nobody made)
 """
 
 import hmac
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.contracts.topics import LANES, Lane
 
@@ -24,8 +23,7 @@ _MAX_PARTITION: Final = 0x3FFF
 """14 bits; the lane takes the other two."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestId:
+class RequestId(NamedTuple):
     """What an id says. `model_tag` is compared with `model_tag(slug)`; a name cannot be read back from it."""
 
     made_at_ms: int

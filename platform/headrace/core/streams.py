@@ -24,6 +24,14 @@ class StreamLog(Protocol):
         """
         ...
 
+    async def end(self, partition: int) -> int:
+        """The offset of the next record to be written.
+
+        Raises:
+            Unavailable: Kafka does not say.
+        """
+        ...
+
     def read_from(self, partition: int, offset: int) -> None:
         """Let `poll` give this partition, from there on."""
         ...

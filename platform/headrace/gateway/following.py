@@ -1,7 +1,7 @@
 """A job as it goes on: where it stands, the chunks of its stream, how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,13 +12,15 @@ from headrace.contracts.replies import ReplyHead
 from headrace.contracts.states import FINAL, State
 from headrace.core.archive import FinalResult
 from headrace.core.jobs import Job
+from headrace.core.ports import Record
 from headrace.core.replay import Kind, Piece, Position, Replay
 from headrace.gateway.book import Book
 from headrace.gateway.callers import Caller
 from headrace.gateway.streams import Streams, Viewer
 
+_FIRST_LOOK_S: Final = 0.1
 _LOOK_S: Final = 1.0
-"""Between two looks at SQL while nothing comes from the stream."""
+"""Between two looks at SQL while nothing comes from the stream: the first comes sooner."""
 
 News: TypeAlias = Shown | Piece | None
 """Where it stands now, a piece of its stream, or nothing for a while. The last one is an END."""
@@ -38,24 +40,28 @@ class Following:
             UnknownJob: it was removed meanwhile.
             Unavailable: the database or Kafka does not serve.
         """
-        replay, told = Replay(last), State.QUEUED
+        replay, told, look_s, is_whole = Replay(last), State.QUEUED, _FIRST_LOOK_S, False
         async with self._viewer(job) as viewer:
             while True:
-                for record in () if viewer is None else await viewer.next(_LOOK_S):
+                if job.state in FINAL:
+                    if viewer is not None and not is_whole:
+                        # The archive may be faster than our reader; all chunks were written before it knew.
+                        await self.streams.extend(viewer)
+                        is_whole = True
+                    if viewer is None or viewer.has_caught_up:
+                        for piece in replay.end(*_end(job, await self.book.result(job))):
+                            yield piece
+                        return
+                for record in await _records(viewer, look_s):
                     for piece in replay.take(replies.read(record.headers), record.value or b""):
                         yield piece
                         if piece.kind is Kind.END:
                             return
                     told = State.IN_PROGRESS
-                if viewer is None:
-                    await asyncio.sleep(_LOOK_S)
+                look_s = min(2 * look_s, _LOOK_S)
                 job = await self.book.job(caller, job.id)
-                if job.state in FINAL and (viewer is None or viewer.has_caught_up):
-                    for piece in replay.end(*_end(job, await self.book.result(job))):
-                        yield piece
-                    return
-                shown = await self.book.shown(job)
-                yield None if shown.state is told else shown
+                shown = await self.book.shown(job, whole=job.state not in FINAL)
+                yield None if shown.state is told or shown.state in FINAL else shown
                 told = shown.state
 
     @asynccontextmanager
@@ -66,6 +72,13 @@ class Following:
             return
         async with self.streams.watch(job.id, job.created_at_s) as viewer:
             yield viewer
+
+
+async def _records(viewer: Viewer | None, timeout_s: float) -> Sequence[Record]:
+    if viewer is not None:
+        return await viewer.next(timeout_s)
+    await asyncio.sleep(timeout_s)
+    return ()
 
 
 def _end(job: Job, result: FinalResult | None) -> tuple[ReplyHead, bytes]:

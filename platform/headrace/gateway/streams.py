@@ -25,6 +25,7 @@ class Viewer:
 
     def __init__(self, key: bytes, span: Span) -> None:
         self.key = key
+        self.partition = stream_partition(key)
         self._next = span.start
         self._end = span.end
         self._ready: list[Record] = []
@@ -32,7 +33,7 @@ class Viewer:
 
     @property
     def has_caught_up(self) -> bool:
-        """Whether all was read that was there when it began to look."""
+        """Whether all was read that was there when it began to look, or was extended."""
         return self._next >= self._end
 
     async def next(self, timeout_s: float) -> Sequence[Record]:
@@ -46,6 +47,10 @@ class Viewer:
                 return []
         ready, self._ready = self._ready, []
         return ready
+
+    def extend(self, end: int) -> None:
+        """There is more to be read than was known."""
+        self._end = max(self._end, end)
 
     def see(self, record: Record) -> None:
         """A record of the partition, whosever it is."""
@@ -91,6 +96,14 @@ class Streams:
             if not self._viewers[partition]:
                 del self._viewers[partition], self._at[partition]
                 self._log.leave(partition)
+
+    async def extend(self, viewer: Viewer) -> None:
+        """Let a viewer have caught up only when it has read what is there by now.
+
+        Raises:
+            Unavailable: Kafka does not serve.
+        """
+        viewer.extend(await self._log.end(viewer.partition))
 
     async def follow(self) -> None:
         """Read for ever, while somebody looks."""

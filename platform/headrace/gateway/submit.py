@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -51,8 +50,7 @@ class Asked(NamedTuple):
     account: Account | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A request that may be queued. `accept`: the form of the answer, if the model has a choice."""
 
     model: ModelDeployed

@@ -55,10 +55,22 @@ class StreamReader:
         try:
             # In this order: nothing that is written meanwhile is beyond the end and before the start.
             first = (await self._asking.offsets_for_times({part: max(0, int(since_s * 1000))}))[part]
-            end = (await self._asking.end_offsets([part]))[part]
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not say where the stream is: {error!r}") from None
+            raise _silent(error) from None
+        end = await self.end(partition)
         return Span(end if first is None else first.offset, end)
+
+    async def end(self, partition: int) -> int:
+        """The offset of the next record to be written.
+
+        Raises:
+            Unavailable: Kafka does not say.
+        """
+        part = self._parts[partition]
+        try:
+            return int((await self._asking.end_offsets([part]))[part])
+        except KafkaError as error:
+            raise _silent(error) from None
 
     def read_from(self, partition: int, offset: int) -> None:
         """Let `poll` give this partition, from there on."""
@@ -89,3 +101,7 @@ class StreamReader:
             # Resumed partitions wait for the long poll of the others.
             fetch_max_wait_ms=100,
         )
+
+
+def _silent(error: KafkaError) -> Unavailable:
+    return Unavailable(f"Kafka does not say where the stream is: {error!r}")

@@ -12,8 +12,8 @@ _MODEL = os.environ["CHECKED_MODEL"]
 _JOB = os.environ["CHECKED_JOB"]
 _count = 0
 
-# Schemathesis climbs towards requests that are accepted. Hypothesis' climb takes a test for one that answers the
-# same twice, which a running service does not, and then ends in an IndexError of its own; ours are drawn blindly.
+# Schemathesis climbs towards requests that are accepted. Hypothesis supposes that a test answers the same
+# twice, which a running service does not, and then ends in an IndexError of its own; so ours are drawn blindly.
 hypothesis.target = lambda *_, **__: 0.0
 
 

@@ -28,6 +28,9 @@ class Log:
     async def span(self, partition: int, since_s: float) -> Span:
         return Span(0, len(self.records.get(partition, ())))
 
+    async def end(self, partition: int) -> int:
+        return len(self.records.get(partition, ()))
+
     def read_from(self, partition: int, offset: int) -> None:
         self.at[partition] = offset
 
