@@ -13,7 +13,7 @@ _JOB = os.environ["CHECKED_JOB"]
 _count = 0
 
 # Schemathesis climbs towards requests that are accepted. Hypothesis supposes that a test answers the same
-# twice, which a running service does not; its climb then ends in an IndexError of its own. So ours are random.
+# twice, which a running service does not; its climb then ends in an IndexError. So ours are random.
 hypothesis.target = lambda *_, **__: 0.0
 
 
