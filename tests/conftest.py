@@ -3,6 +3,7 @@
 import asyncio
 
 import hypothesis
+import pytest
 
 pytest_plugins = ["tests.stack"]
 
@@ -16,3 +17,8 @@ hypothesis.settings.load_profile("headrace")
 def pytest_configure() -> None:
     """Say that there is no event loop yet; else pytest-asyncio makes one on Python 3.11 and leaks it."""
     asyncio.set_event_loop(None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the session's stack last: what they deploy goes on running beside all that follow."""
+    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))

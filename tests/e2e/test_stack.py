@@ -28,6 +28,17 @@ def own(tmp_path: Path) -> Iterator[Stack]:
     stack.stop()
 
 
+@pytest.fixture(scope="class")
+def recovering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running stack whose parts are killed one after the other."""
+    stack = Stack(tmp_path_factory.mktemp("recovering"))
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
 def ask(stack: Stack, text: str = "hello") -> str:
     """One chat completion."""
     body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
@@ -157,23 +168,22 @@ class TestEnding:
 
 class TestRecovering:
     @pytest.mark.parametrize("name", ["gateway", "scaler", "dispatcher", "s3", "kafka"])
-    def test_killed_process_comes_back(self, own: Stack, name: str) -> None:
-        own.start()
-        victim = own.pids[name]
+    def test_killed_process_comes_back(self, recovering: Stack, name: str) -> None:
+        victim = _pid_of(recovering, name)
+        assert victim is not None
 
         os.kill(victim, signal.SIGKILL)
 
-        wait_until(lambda: _pid_of(own, name) not in {None, victim}, f"a new {name}", RECOVERED_S)
-        wait_until(lambda: answers_again(own), "an answer", RECOVERED_S)
+        wait_until(lambda: _pid_of(recovering, name) not in {None, victim}, f"a new {name}", RECOVERED_S)
+        wait_until(lambda: answers_again(recovering), "an answer", RECOVERED_S)
 
-    def test_killed_worker_comes_back(self, own: Stack) -> None:
-        own.start()
-        victim = own.status()["workers"][0]["pid"]
+    def test_killed_worker_comes_back(self, recovering: Stack) -> None:
+        victim = recovering.status()["workers"][0]["pid"]
 
         os.kill(victim, signal.SIGKILL)
 
-        wait_until(lambda: answers_again(own), "an answer", RECOVERED_S)
-        assert victim not in {worker["pid"] for worker in own.status()["workers"]}
+        wait_until(lambda: answers_again(recovering), "an answer", RECOVERED_S)
+        assert victim not in {worker["pid"] for worker in recovering.status()["workers"]}
 
 
 class TestRefusing:

@@ -42,6 +42,14 @@ def ask(stack: Stack, value: float = 0) -> object:
     return answer.json()["output"]
 
 
+def old_has_gone(stack: Stack) -> None:
+    """Wait for one worker to be left: both have partitions, and answer, until the old one has left."""
+    wait_until(
+        lambda: sum(worker["model"] == "edited" for worker in stack.status()["workers"]) == 1,
+        "the old worker to have gone",
+    )
+
+
 def edit(folder: Path, code: str) -> None:
     (folder / "handler.py").write_text(code)
 
@@ -51,11 +59,7 @@ def test_an_edit_is_served_and_what_runs_is_finished_by_the_old(watching: Stack,
     edit(folder, SLOW.format(2))
     wait_until(lambda: ask(watching) == 2, "the edited handler to answer")
     wait_until(lambda: watching.said.count(" serves, ") == 1, "the word that it serves")
-    # Both have partitions until the old one has left.
-    wait_until(
-        lambda: sum(worker["model"] == "edited" for worker in watching.status()["workers"]) == 1,
-        "the old worker to have gone",
-    )
+    old_has_gone(watching)
 
     found: list[object] = []
     running = threading.Thread(target=lambda: found.append(ask(watching, 6)))
@@ -65,7 +69,7 @@ def test_an_edit_is_served_and_what_runs_is_finished_by_the_old(watching: Stack,
     wait_until(lambda: ask(watching) == 3, "the edited handler to answer")
     running.join()
     assert found == [2]
-    print(watching.said)
+    old_has_gone(watching)
 
 
 @pytest.mark.parametrize(
