@@ -107,6 +107,11 @@ class GatewaySettings(_Group):
     """Beside the rate: requests at once after a pause; None: those of one second."""
     tenant_tokens_per_min: int | None = Field(default=None, ge=1)
     """Tokens of prompts and answers one tenant may use at one gateway."""
+    tenant_requests_per_day: int | None = Field(default=None, ge=1)
+    """Requests one tenant may make in a day of UTC, at all gateways together."""
+    tenant_tokens_per_day: int | None = Field(default=None, ge=1)
+    tenant_max_jobs: int | None = Field(default=None, ge=1)
+    """Jobs of one tenant that may be unfinished; lines of batches are not among them."""
     max_queued: int | None = Field(default=None, ge=1)
     """Requests that may wait in Kafka for one model; a model's `limits.max_queued` comes first."""
     keys_refresh_s: float = Field(default=2.0, gt=0, le=60)

@@ -63,6 +63,16 @@ def test_keys_on_a_stack(own_stack):
 
     gateway = Second(stack)
     try:
+        # A day's quota holds at all gateways together, within what they take in between two looks.
+        daily = make(stack, "--tenant", "b", "--requests-per-day", "4")
+        assert [ask(url, daily["key"]).status_code for _ in range(4)] == [200] * 4
+        wait_until(
+            lambda: code(ask(gateway.url, daily["key"])) == (429, "insufficient_quota"),
+            "the other gateway to hear of it",
+        )
+        refused = ask(url, daily["key"])
+        assert code(refused) == (429, "insufficient_quota")
+
         assert ask(gateway.url, other["key"]).status_code == 200
         assert stack.run("keys", "revoke", other["id"]).returncode == 0
         for each in (url, gateway.url):
@@ -70,7 +80,7 @@ def test_keys_on_a_stack(own_stack):
     finally:
         gateway.stop()
     listed = json.loads(stack.run("keys", "list", "--json").stdout)
-    assert [row["state"] for row in listed] == ["active", "revoked", "active", "expired"]
+    assert [row["state"] for row in listed] == ["active", "revoked", "active", "expired", "active"]
     assert first["key"] not in json.dumps(listed)
     assert stack.run("keys", "revoke", "key_none").returncode == 1
 

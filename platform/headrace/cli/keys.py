@@ -54,13 +54,19 @@ def create(
     max_waiting: Annotated[
         int | None, typer.Option("--max-waiting", min=1, help="A limit of its own.")
     ] = None,
+    requests_per_day: Annotated[
+        int | None, typer.Option("--requests-per-day", min=1, help="A quota of its own.")
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option("--tokens-per-day", min=1, help="A quota of its own.")
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Make a key and print it, this once."""
     if len(tenant.encode()) > _MAX_TENANT_BYTES:
         raise SetupError(f"A tenant has at most {_MAX_TENANT_BYTES} bytes")
-    limits = TenantLimits(max_waiting, rate_per_s, burst, tokens_per_min)
+    limits = TenantLimits(max_waiting, rate_per_s, burst, tokens_per_min, requests_per_day, tokens_per_day)
     text, now_s = text_of(os.urandom(ENTROPY_BYTES)), time.time()
     key = ApiKey(
         id=f"key_{os.urandom(12).hex()}",

@@ -19,7 +19,8 @@ HeadraceError
 │   ├── WrongContentType        415
 │   └── KeyReused               422
 ├── Overloaded                  429  admission refused it: nothing was enqueued
-│   └── QueueFull               429  too many wait for the model: nothing was enqueued
+│   ├── QueueFull               429  too many wait for the model: nothing was enqueued
+│   └── QuotaSpent              429  the day's quota is used up: nothing was enqueued
 ├── RequestCancelled            499
 ├── InternalError               500  a fault of ours
 ├── EngineFailed                500  the engine raised on this request
@@ -78,6 +79,7 @@ _ROWS: Final = (
     ErrorKind("idempotency_key_reused", "Key used before", 422, "invalid_request_error", False),
     ErrorKind("overloaded", "Too many requests", 429, "rate_limit_error", True),
     ErrorKind("queue_full", "Queue full", 429, "rate_limit_error", True),
+    ErrorKind("insufficient_quota", "Quota used up", 429, "insufficient_quota", False),
     ErrorKind("request_cancelled", "Cancelled", 499, "request_cancelled", False),
     ErrorKind("internal_error", "Internal error", 500, "server_error", True),
     ErrorKind("engine_failed", "Engine failed", 500, "server_error", True),
@@ -221,9 +223,19 @@ class Overloaded(HeadraceError):
 
 
 class QueueFull(Overloaded):
-    """A model's lanes hold as many requests as they may. `retry_after_s`: whole seconds, from 1 to 60."""
+    """A model's lanes or a tenant hold as many as they may. `retry_after_s`: whole seconds, 1 to 60."""
 
     code = "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int = 1, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaSpent(Overloaded):
+    """The day's quota of a tenant or a key is used up. `retry_after_s`: whole seconds until the next day."""
+
+    code = "insufficient_quota"
 
     def __init__(self, message: str, retry_after_s: int = 1, *, param: str | None = None) -> None:
         super().__init__(message, param=param)

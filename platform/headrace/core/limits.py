@@ -34,17 +34,30 @@ class TenantLimits:
 
     burst: requests at once after a pause; None: those of one second, and at least one.
     tokens_per_min: of prompts and answers; as many at once after a pause.
+    …_per_day: at all gateways together, in a day of UTC.
     """
 
     max_waiting: int | None = None
     rate_per_s: float | None = None
     burst: int | None = None
     tokens_per_min: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
 
     @property
     def is_any(self) -> bool:
         """Whether there is anything to decide."""
+        return self.is_paced or self.is_daily
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether there is anything to decide by what happens at one gateway."""
         return (self.max_waiting, self.rate_per_s, self.tokens_per_min) != (None, None, None)
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether there is a quota."""
+        return (self.requests_per_day, self.tokens_per_day) != (None, None)
 
     @property
     def requests(self) -> "Rate | None":

@@ -223,7 +223,10 @@ class _Store:
         if not stores.is_open:
             return 0
         return sum(
-            [await each.purge(now_s) for each in (stores.results, stores.jobs, stores.keys, stores.webhooks)]
+            [
+                await each.purge(now_s)
+                for each in (stores.results, stores.jobs, stores.keys, stores.webhooks, stores.usage)
+            ]
         )
 
 

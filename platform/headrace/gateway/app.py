@@ -109,6 +109,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 heartbeat.regularly(),
                 outside.keyring.regularly(),
                 submitter.gate.queues.regularly(admin, directory.models),
+                submitter.gate.meter.regularly(lambda: outside.stores.usage),
+                submitter.gate.unfinished.regularly(lambda: outside.stores.jobs),
                 _end_drain(stop, settings.gateway.drain_s, submitter),
             ),
             on_fault,
@@ -174,7 +176,7 @@ def _more(settings: Settings, core: _Core, outside: _Outside) -> More:
         *responses.routes(ResponseParts(callers, book, following, submitter)),
         *webhooks.routes(WebhookParts(callers, lambda: stores.webhooks, outside.sender, rules)),
         *files.routes(files.Parts(callers, stores, outside.objects, settings.files)),
-        *batches.routes(batches.Parts(callers, stores, outside.objects, body)),
+        *batches.routes(batches.Parts(callers, stores, outside.objects, body, submitter.gate.meter.check)),
     ]
     return More(callers, rules, kept, routes, Conversations(book))
 

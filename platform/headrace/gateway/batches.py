@@ -24,6 +24,7 @@ from headrace.core.pages import PageQuery
 from headrace.gateway.callers import Callers
 from headrace.gateway.pages import asked, number, page, shown
 from headrace.gateway.problems import new_request_id
+from headrace.gateway.tenants import Account
 
 _MAX_BODY_BYTES: Final = 64 * 1024
 _MAX_RESULTS: Final = 1000
@@ -78,12 +79,16 @@ class Stores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work with. `body`: of an answer, fetched from wherever it is."""
+    """What the routes work with.
+
+    body: of an answer, fetched from wherever it is. admit: raises when an account may have no more.
+    """
 
     callers: Callers
     stores: Stores
     objects: ObjectStore | None
     body: Callable[[FinalResult], Awaitable[bytes]]
+    admit: Callable[[Account], None] = lambda _: None
     clock: Callable[[], float] = time.time
 
 
@@ -107,7 +112,9 @@ class _Endpoints:
         self._parts = parts
 
     async def create(self, request: Request) -> Response:
-        tenant = self._parts.callers.of(request).tenant
+        caller = self._parts.callers.of(request)
+        tenant = caller.tenant
+        self._parts.admit(caller.account)
         body = contracts.parse(await _body(request))
         now_s = self._parts.clock()
         batch = _made(body, tenant, now_s)

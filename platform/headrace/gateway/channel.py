@@ -54,6 +54,7 @@ class Channel:
     def __init__(self, identity: Identity, deployed: ModelDeployed, lane: Lane, path: str, way: Way) -> None:
         self.deployed = deployed
         self.lane = lane
+        self.way = way
         self.model_tag = ids.model_tag(deployed.slug)
         self._key = identity.key
         self._slug = deployed.slug.encode()

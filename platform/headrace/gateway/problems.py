@@ -15,10 +15,12 @@ from headrace.contracts.errors import (
     InvalidApiKey,
     MethodNotAllowed,
     QueueFull,
+    QuotaSpent,
     UnknownPath,
 )
 from headrace.contracts.requests import URLS
 from headrace.core.limits import Level, OverLimit, Standing
+from headrace.core.quotas import heeded_retry_after_s
 
 Header = tuple[bytes, bytes]
 
@@ -65,6 +67,9 @@ def refusal_headers(error: HeadraceError) -> Sequence[Header]:
     """What a refusal says besides its body; nothing was queued."""
     if isinstance(error, QueueFull):
         return ((b"retry-after", b"%d" % error.retry_after_s),)
+    if isinstance(error, QuotaSpent):
+        after_s = heeded_retry_after_s(error.retry_after_s)
+        return _NO_RETRY if after_s is None else ((b"retry-after", b"%d" % after_s),)
     if isinstance(error, OverLimit):
         told = () if error.standing is None else limit_headers(error.standing)
         return ((b"retry-after", b"%d" % error.retry_after_s), *told)
@@ -131,7 +136,7 @@ async def on_refusal(request: Request, error: Exception) -> Response:
     del request
     refusal = error if isinstance(error, HeadraceError) else InternalError(str(error))
     response = problem(refusal)
-    if isinstance(refusal, OverLimit | QueueFull | InvalidApiKey):
+    if isinstance(refusal, OverLimit | QueueFull | QuotaSpent | InvalidApiKey):
         response.headers.update({name.decode(): value.decode() for name, value in refusal_headers(refusal)})
     return response
 

@@ -25,7 +25,7 @@ from headrace.gateway.directory import Directory
 from headrace.gateway.gate import Gate
 from headrace.gateway.queues import Queues
 from headrace.gateway.replies import Replies
-from headrace.gateway.tenants import NOBODY, Account, Tenants, limits_of
+from headrace.gateway.tenants import NOBODY, Account
 from headrace.gateway.terms import PLAIN, Terms
 from headrace.gateway.waiting import Waiting, WaitingStream
 from headrace.settings import GatewaySettings
@@ -100,7 +100,7 @@ class Submitter:
         self.replies = Replies(settings.keepalive_s, self.cancel)
         self._loop = asyncio.get_running_loop()
         queues = Queues(settings, lambda name: directory.rate_per_s(name, time.time()))
-        self.gate = Gate(settings, Tenants(limits_of(settings), self._loop.time), queues)
+        self.gate = Gate(settings, queues, self._loop.time)
 
     def check(self, asked: Asked) -> Checked:
         """Check a request.
@@ -187,7 +187,9 @@ class Submitter:
             waiting: Waiting = WaitingStream(minted.request_id, until_s, self._loop, usage=usage)
         else:
             waiting = Waiting(minted.request_id, until_s, self._loop)
-        waiting.standing = self.gate.enter(checked.model, checked.account, len(checked.value))
+        waiting.standing = self.gate.enter(
+            checked.model, checked.account, len(checked.value), is_kept=minted.channel.way.kept
+        )
         # Before it is sent: the answer may be faster than our next step.
         self.replies.add(waiting)
         try:
@@ -209,7 +211,8 @@ class Submitter:
         self.replies.remove(waiting)
         done = waiting.future.done() and not waiting.future.cancelled()
         answer = waiting.future.result().value if done else b""
-        self.gate.leave(checked.model, checked.account, len(checked.value), answer)
+        is_kept = checked.is_kept or checked.is_stored
+        self.gate.leave(checked.model, checked.account, len(checked.value), answer, is_kept=is_kept)
 
     def cancel(self, request_id: str, reason: str) -> None:
         """Tell the workers to stop; best effort, in the background."""
@@ -223,6 +226,7 @@ class Submitter:
         Raises:
             Unavailable: Kafka did not take it.
         """
+        self.gate.answers()
         await (await self._publisher.send(self._cancelling_record(request_id, reason)))
 
     async def stop(self) -> None:

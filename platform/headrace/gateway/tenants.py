@@ -56,7 +56,7 @@ class Tenants:
             OverLimit: a limit is reached; nothing was counted.
         """
         limits = account.limits or self._limits
-        if not limits.is_any:
+        if not limits.is_paced:
             return None
         name = account.key or account.tenant
         waiting = self._waiting.get(name, 0)
@@ -64,7 +64,7 @@ class Tenants:
         answer = decide(limits, buckets, waiting, self._clock(), estimate(size_bytes))
         if isinstance(answer, Refused):
             raise OverLimit(
-                f"{_who(account)} reached a limit: {answer.reason}. Try again in {answer.retry_after_s} s",
+                f"{who(account)} reached a limit: {answer.reason}. Try again in {answer.retry_after_s} s",
                 answer.retry_after_s,
                 answer.standing,
             )
@@ -77,7 +77,7 @@ class Tenants:
     def release(self, account: Account, size_bytes: int = 0, answer: bytes = b"") -> None:
         """A request that was admitted is over; its `answer` says what it took, if it does."""
         limits = account.limits or self._limits
-        if not limits.is_any:
+        if not limits.is_paced:
             return
         name = account.key or account.tenant
         left = self._waiting.pop(name, 0) - 1
@@ -98,7 +98,8 @@ class Tenants:
             del self._buckets[next(iter(self._buckets))]
 
 
-def _who(account: Account) -> str:
+def who(account: Account) -> str:
+    """The beginning of a sentence of what it has done."""
     if account.key:
         return f"API key {account.key} has"
     if account.tenant is None:
@@ -113,4 +114,6 @@ def limits_of(settings: GatewaySettings) -> TenantLimits:
         settings.tenant_rate_per_s,
         settings.tenant_burst,
         settings.tenant_tokens_per_min,
+        settings.tenant_requests_per_day,
+        settings.tenant_tokens_per_day,
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import and_, case, delete, or_, select, update
+from sqlalchemy import and_, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headrace.contracts.states import State
@@ -71,6 +71,19 @@ class Jobs:
         at, name = JOBS.c.created_at_s, JOBS.c.id
         order = (at.desc(), name.desc()) if page.newest_first else (at, name)
         return await self._read(wanted.order_by(*order).limit(page.limit + 1))
+
+    async def unfinished(self) -> dict[str, int]:
+        """Jobs that have not ended, by tenant; none of those that have none."""
+        wanted = (
+            select(JOBS.c.tenant, func.count())
+            .where(JOBS.c.state == State.QUEUED, ~JOBS.c.forgotten)
+            .group_by(JOBS.c.tenant)
+        )
+        with translated(self._engine.url):
+            engine = self._engine.execution_options(**READ_ONLY)
+            async with engine.connect() as connection:
+                rows = (await connection.execute(wanted)).all()
+        return {row[0]: row[1] for row in rows}
 
     async def forget(self, tenant: str, job_id: str) -> bool:
         """Remove a job of the tenant, and its result; False when there is none."""

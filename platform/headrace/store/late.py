@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.store.jobs import Jobs
     from headrace.store.keys import ApiKeys
     from headrace.store.results import Results
+    from headrace.store.usage import Usage
     from headrace.store.webhooks import Webhooks
 
 
@@ -84,6 +85,13 @@ class Stores:
         from headrace.store.keys import ApiKeys  # noqa: PLC0415
 
         return ApiKeys(self.engine)
+
+    @cached_property
+    def usage(self) -> "Usage":
+        """What accounts have used."""
+        from headrace.store.usage import Usage  # noqa: PLC0415
+
+        return Usage(self.engine)
 
     @cached_property
     def files(self) -> "Files":

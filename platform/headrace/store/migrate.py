@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from headrace.settings import DatabaseSettings
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The last migration; a test holds it to `migrations/versions`."""
 
 

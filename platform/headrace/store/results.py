@@ -15,7 +15,7 @@ from headrace.contracts import ids
 from headrace.contracts.states import State
 from headrace.core.archive import FinalResult
 from headrace.core.batches import UNFINISHED
-from headrace.store import webhooks
+from headrace.store import usage, webhooks
 from headrace.store.database import READ_ONLY, insert, translated
 from headrace.store.schema import BATCHES, JOBS, RESULTS
 
@@ -64,6 +64,7 @@ class Results:
             )
         if rows:
             await webhooks.tell(self._engine, connection, rows)
+            await usage.count(connection, rows)
         for batch_id, counts in _counts(rows).items():
             grown = {BATCHES.c[name]: BATCHES.c[name] + number for name, number in counts.items()}
             # A batch that is over has its final counts.

@@ -76,6 +76,8 @@ JOBS: Final = Table(
     Column("forgotten", Boolean, nullable=False, server_default=false()),
     Index("jobs_by_tenant", "tenant", "created_at_s", "id"),
     Index("jobs_by_expiry", "expires_at_s"),
+    # Those that have not ended, which are few.
+    Index("jobs_unfinished", "state", "tenant"),
 )
 
 IDEMPOTENCY: Final = Table(
@@ -219,4 +221,15 @@ WEBHOOK_ATTEMPTS: Final = Table(
     Column("duration_ms", Double, nullable=False),
     Column("http_status", Integer),
     Column("error", Text),
+)
+
+USAGE: Final = Table(
+    "usage",
+    METADATA,
+    # Days of UTC since 1970.
+    Column("day", Integer, primary_key=True),
+    # A tenant's, or that of an API key with a quota of its own; see `core.quotas`.
+    Column("account", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
 )
