@@ -7,10 +7,16 @@ if TYPE_CHECKING:
     from headrace.client.asynchronous import AsyncClient as AsyncClient
     from headrace.client.publisher import Publisher as Publisher
     from headrace.client.sync import Client as Client
+    from headrace.client.webhooks import unwrap_webhook as unwrap_webhook
 
 __version__ = "0.1.0"
 
-_CLIENTS = {"Client": "sync", "AsyncClient": "asynchronous", "Publisher": "publisher"}
+_CLIENTS = {
+    "Client": "sync",
+    "AsyncClient": "asynchronous",
+    "Publisher": "publisher",
+    "unwrap_webhook": "webhooks",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import httpx
 import pytest
+from tests.e2e.clients.environments import environment
 from tests.stack import Second, Stack, wait_until
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
@@ -36,6 +38,23 @@ def ask(url, text=None):
 
 def code(response):
     return response.status_code, response.json().get("error", {}).get("code")
+
+
+def openais_words(url, *keys):
+    """What an unmodified openai-python raises for each of these keys."""
+    program = """
+import sys, openai
+for key in sys.argv[2:]:
+    client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key=key, max_retries=0)
+    try:
+        client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}])
+    except openai.APIStatusError as error:
+        print(type(error).__name__)
+"""
+    given = [key or "hr_unknown" for key in keys]
+    command = [str(environment("openai-3")), "-c", program, url, *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()
 
 
 @pytest.mark.timeout(240)
@@ -72,6 +91,11 @@ def test_keys_on_a_stack(own_stack):
         )
         refused = ask(url, daily["key"])
         assert code(refused) == (429, "insufficient_quota")
+        assert openais_words(url, None, jobs["key"], daily["key"]) == [
+            "AuthenticationError",
+            "PermissionDeniedError",
+            "RateLimitError",
+        ]
 
         assert ask(gateway.url, other["key"]).status_code == 200
         assert stack.run("keys", "revoke", other["id"]).returncode == 0

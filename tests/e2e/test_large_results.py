@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests.e2e.batch_client import Client, chat_line
 from tests.stack import Stack, wait_until
 
 from headrace.cli.target import settings_for
@@ -97,6 +98,15 @@ def unserved(stack: Stack, large: Settings, tmp_path_factory: pytest.TempPathFac
 async def http(stack: Stack, large: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=stack.http_url, timeout=60) as client:
         yield client
+
+
+def test_as_a_line_of_a_batch_it_comes_whole(stack: Stack, large: Settings) -> None:
+    with Client(stack) as client:
+        batch = client.run([chat_line(1, TOKEN, model=NAME), chat_line(2, TOKEN, model=NAME)])
+        assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+        lines = client.lines(batch["output_file_id"])
+    told = [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines]
+    assert told == [TEXT, TEXT]
 
 
 async def test_over_http_it_comes_byte_for_byte(http: httpx.AsyncClient, large: Settings) -> None:

@@ -15,6 +15,9 @@ import pytest
 from tests.e2e.clients.environments import environment
 from tests.stack import Stack, wait_until
 
+from headrace import unwrap_webhook
+from headrace.contracts.errors import InvalidRequest
+
 CHECKS: Final = Path(__file__).parent / "clients" / "webhook_checks.py"
 ALL: Final = ["job.completed", "job.failed", "job.cancelled", "job.incomplete", "job.expired"]
 
@@ -101,6 +104,11 @@ def verified(kind: str, name: str, *told: tuple[str, dict[str, Any]]) -> list[di
     return found
 
 
+def ours(secret: str, delivery: dict[str, Any]) -> dict[str, Any]:
+    """What our own client makes of a delivery."""
+    return unwrap_webhook(secret, delivery["headers"], delivery["body"].encode())
+
+
 @pytest.mark.parametrize(("kind", "name"), [("openai", "openai-3"), ("standardwebhooks", "standardwebhooks")])
 def test_unmodified_libraries_take_our_deliveries(
     client: httpx.Client, endpoint: dict[str, Any], receiver: Receiver, kind: str, name: str
@@ -117,6 +125,11 @@ def test_unmodified_libraries_take_our_deliveries(
     (later,) = receiver.of(second)
     old, new = endpoint["signing_secret"], rotated["signing_secret"]
     found = verified(kind, name, (old, told), (old, later), (new, later))
+    assert [each["data"]["id"] for each in map(ours, (old, old, new), (told, later, later))] == [
+        each["id"] for each in found
+    ]
+    with pytest.raises(InvalidRequest, match="No signature fits"):
+        ours(new, told)
     assert [each["id"] for each in found] == [job, second, second]
     assert found[0]["type"] == "job.completed"
     assert "signing_secret" not in client.get(home).json()
