@@ -50,3 +50,33 @@ async def test_a_stopped_producer_says_so(settings, model):
     await producer.stop()
     with pytest.raises(Unavailable, match="nothing was written"):
         await producer.send(Outgoing(settings.kafka.topics.results, b"x"))
+
+
+async def test_many_at_once_come_whole_and_in_order(settings, model, producer):
+    topic = settings.kafka.topics.results
+    sizes_bytes = [100, 60_000, 200_000, 0]
+    records = [
+        Outgoing(topic, b"%d " % n + b"x" * sizes_bytes[n % 4], b"key %d" % n, [("n", b"%d" % n)], n % 3)
+        for n in range(60)
+    ]
+    receipts = await producer.send_all(records)
+    assert {(await receipt).partition for receipt in receipts} == {0, 1, 2}
+    assert producer.silent_s() == 0.0
+    async with PartitionReader(settings.kafka, {topic: [0, 1, 2]}) as reader:
+        found = await reader.read_to_end()
+    assert sorted((r.key, r.value) for r in found) == sorted((r.key, r.value) for r in records)
+    assert all(r.headers == {"n": r.key.removeprefix(b"key ")} for r in found)
+    small = [int(r.headers["n"]) for r in found if r.place.partition == 1 and len(r.value) < 100_000]
+    assert small == sorted(small)
+    assert await producer.send_all([]) == []
+
+
+async def test_many_of_which_one_cannot_be_written(settings, model, producer):
+    topic = settings.kafka.topics.results
+    with pytest.raises(BodyTooLarge, match="over"):
+        await producer.send_all([Outgoing(topic, b"x" * (MAX_RECORD_BYTES + 1), partition=0)])
+    with pytest.raises(Unavailable):
+        await producer.send_all([Outgoing(topic, b"x", partition=99)])
+    # Neither keeps the next from being written.
+    (receipt,) = await producer.send_all([Outgoing(topic, b"x", partition=0)])
+    assert (await receipt).partition == 0

@@ -142,6 +142,20 @@ class Publisher(Protocol):
         ...
 
 
+class BulkPublisher(Publisher, Protocol):
+    """The same for those who have many at once."""
+
+    async def send_all(self, records: Sequence[Outgoing]) -> Sequence[Receipt]:
+        """Hand over records that name their partitions; all are acknowledged when all receipts are there.
+
+        A receipt is of several, and says where the first of them is: so each costs less than by `send`.
+        Those of one partition keep their order, but for large ones, which may come before smaller ones.
+
+        Raises as `send` does; earlier ones may then be on their way.
+        """
+        ...
+
+
 class WorkSource(Protocol):
     """Where a worker's requests come from: its share of the group's partitions."""
 

@@ -10,7 +10,7 @@ from headrace.core import batch_lines as lines
 from headrace.core.archive import FinalResult
 from headrace.core.batches import Batch, BatchState
 from headrace.core.files import Kept, ObjectStore, StoredFile
-from headrace.core.ports import Publisher
+from headrace.core.ports import BulkPublisher
 from headrace.settings import BatchesSettings, FilesSettings
 
 
@@ -95,7 +95,7 @@ class Parts:
     batches: BatchStore
     files: FileStore
     objects: ObjectStore
-    publisher: Publisher
+    publisher: BulkPublisher
     topics: Topics
     find: Callable[[str], ModelDeployed]
     key: bytes | None

@@ -75,11 +75,12 @@ async def queue(parts: Parts, owner: str, batch: Batch) -> None:
                 for first in range(0, len(some), _SAVE_LINES):
                     rows = some[first : first + _SAVE_LINES]
                     rows = rows[: _count(rows, end - progress.lines)]
-                    receipts = [
-                        await parts.publisher.send(records.record(line, raw))
+                    made = [
+                        records.record(line, raw)
                         for line, raw in enumerate(filter(bytes.strip, rows), progress.lines)
                     ]
-                    if not await progress.sent(receipts, sum(map(len, rows)) + len(rows)):
+                    receipts = await parts.publisher.send_all(made)
+                    if not await progress.sent(receipts, len(made), sum(map(len, rows)) + len(rows)):
                         return
                     if progress.lines >= end:
                         return
@@ -98,13 +99,13 @@ class _Progress:
         self.lines = batch.queued_lines
         self._bytes = batch.queued_bytes
 
-    async def sent(self, receipts: Sequence[Receipt], size_bytes: int) -> bool:
-        """So many more are on their way; False when the batch is not ours to queue any more.
+    async def sent(self, receipts: Sequence[Receipt], lines: int, size_bytes: int) -> bool:
+        """So many more lines are on their way; False when the batch is not ours to queue any more.
 
         Raises:
             Unavailable: what was on its way before did not arrive.
         """
-        self.lines += len(receipts)
+        self.lines += lines
         self._bytes += size_bytes
         noting, self._noting = self._noting, None
         if noting is not None and not await noting:
