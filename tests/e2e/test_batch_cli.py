@@ -32,7 +32,9 @@ def test_a_file_is_run_once_and_fetched_as_often_as_one_likes(stack: Stack, tmp_
     assert first.returncode == 0, first.stderr
     out = tmp_path / "in.out.jsonl"
     assert first.stdout.split() == [str(out)]
-    answers = {line["custom_id"]: line["response"]["body"] for line in map(json.loads, out.open())}
+    answers = {
+        line["custom_id"]: line["response"]["body"] for line in map(json.loads, out.read_text().splitlines())
+    }
     told = {name: body["choices"][0]["message"]["content"] for name, body in answers.items()}
     assert told == {str(number + 1): f"word {number}" for number in range(20)}
 

@@ -33,8 +33,8 @@ class Viewer:
 
     @property
     def has_caught_up(self) -> bool:
-        """Whether all was read that was there when it began to look, or was extended."""
-        return self._next >= self._end
+        """Whether all was given out that was there when it began to look, or was extended."""
+        return not self._ready and self._next >= self._end
 
     async def next(self, timeout_s: float) -> Sequence[Record]:
         """Records of the stream, in order; none after `timeout_s`."""

@@ -22,15 +22,29 @@ _CHECKS: Final = (
     "not_a_server_error,response_schema_conformance,status_code_conformance,content_type_conformance"
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(_LIMIT_S + 60)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * _LIMIT_S + 60)]
 
 
 def test_no_answer_is_a_surprise(stack: Stack, tmp_path: Path) -> None:
     body = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
     headers = {"prefer": "respond-async"}
     job = httpx.post(f"{stack.http_url}/v1/chat/completions", json=body, headers=headers).json()["id"]
+    done = ask_everything(stack, tmp_path, job)
+    if "Runtime Error" in done.stdout and "= FAILURES =" not in done.stdout:
+        # Hypothesis failed by itself, as it does now and then: nothing was found out about us.
+        print(done.stdout[-8000:])
+        done = ask_everything(stack, tmp_path, job)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert found is not None, done.stdout[-2000:]
+    print(f"schemathesis: {found[0]}")
+    assert int(found[1]) == int(found[2]) > 10 * _EXAMPLES
+
+
+def ask_everything(stack: Stack, folder: Path, job: str) -> subprocess.CompletedProcess[str]:
+    """One run, in `folder`; the names are of what is there."""
     names = {"CHECKED_MODEL": "echo", "CHECKED_JOB": job}
-    done = subprocess.run(
+    return subprocess.run(
         [
             str(environment("schemathesis").with_name("schemathesis")),
             *("run", str(ROOT / "schemas" / "openapi.yaml"), "--url", stack.http_url),
@@ -41,13 +55,8 @@ def test_no_answer_is_a_surprise(stack: Stack, tmp_path: Path) -> None:
         text=True,
         timeout=_LIMIT_S,
         check=False,
-        cwd=tmp_path,
+        cwd=folder,
         env=os.environ
         | names
         | {"SCHEMATHESIS_HOOKS": "tests.e2e.clients.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
     )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
-    assert found is not None, done.stdout[-2000:]
-    print(f"schemathesis: {found[0]}")
-    assert int(found[1]) == int(found[2]) > 10 * _EXAMPLES

@@ -87,6 +87,24 @@ async def test_everybody_has_all_of_their_own_once() -> None:
     following.cancel()
 
 
+async def test_what_was_read_and_not_yet_given_out_is_not_caught_up_with() -> None:
+    log, (one, _) = Log(), twins()
+    streams = Streams(log)
+    following = asyncio.create_task(streams.follow())
+    log.write(one, b"one 0")
+    log.write(one, b"one 1")
+    async with streams.watch(one, 0) as viewer:
+        assert await values(viewer) == [b"one 0", b"one 1"]
+        log.write(one, b"one 2")
+        await streams.extend(viewer)
+        while viewer._next < 3:  # it is read, but nobody has asked for it
+            await asyncio.sleep(0)
+        assert not viewer.has_caught_up
+        assert await values(viewer) == [b"one 2"]
+        assert viewer.has_caught_up
+    following.cancel()
+
+
 async def test_a_batch_read_before_the_reader_went_back_is_not_taken_for_what_comes_after() -> None:
     log, (one, other) = Log(), twins()
     streams = Streams(log)
