@@ -30,6 +30,7 @@ class Service:
     parent_pipe: it reads its standard input and ends when that ends, so it cannot outlive us.
     stop_s: how long it may take after SIGTERM before it is killed.
     litter: files elsewhere that it leaves behind.
+    nice: how far it stands back when others want the same cores.
     """
 
     name: str
@@ -38,12 +39,13 @@ class Service:
     parent_pipe: bool = False
     stop_s: float = 10.0
     litter: Sequence[str] = ()
+    nice: int = 0
 
 
-def role(name: str, variables: Mapping[str, str], stop_s: float) -> Service:
+def role(name: str, variables: Mapping[str, str], stop_s: float, nice: int = 0) -> Service:
     """One of our own roles."""
     command = [sys.executable, "-m", "headrace", name, "--parent-pipe"]
-    return Service(name, command, variables, parent_pipe=True, stop_s=stop_s)
+    return Service(name, command, variables, parent_pipe=True, stop_s=stop_s, nice=nice)
 
 
 class Child:
@@ -95,7 +97,17 @@ async def spawn(service: Service, log: Path) -> Child:
             env=environment(service.variables),
             start_new_session=True,
         )
+    if service.nice:
+        _stand_back(process.pid, service.nice)
     return Child(service, process, log)
+
+
+def _stand_back(pid: int, nice: int) -> None:
+    """At once: threads that it starts later take after it."""
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):
+        psutil.Process(pid).nice(nice)
+        # A session may be a scheduling group of its own, beside which niceness within means nothing.
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 def _open_log(log: Path) -> IO[bytes]:

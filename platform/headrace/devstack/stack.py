@@ -29,6 +29,7 @@ from headrace.settings import Settings, given, load
 
 # The scaler drains its workers, the broker serves all of them to the end.
 _STOP_ORDER: Final = ("gateway", "scaler", "dispatcher", "kafka", "s3")
+_BACKGROUND: Final = 5
 _POLL_S: Final = 0.05
 _READY_S: Final = 120.0
 _REMIND_S: Final = 15.0
@@ -204,7 +205,8 @@ class Stack:
         if not (is_ours and self._folder.is_migrated(_MIGRATIONS)):
             await self._supervisor.run(self._once("migrate"))
             self._folder.note_migrated(_MIGRATIONS)
-        await self._supervisor.keep(role("dispatcher", self._variables, 10.0))
+        # Nobody waits for it as for the others.
+        await self._supervisor.keep(role("dispatcher", self._variables, 10.0, nice=_BACKGROUND))
 
     async def _deploy(self) -> None:
         if not self._settings.functions:

@@ -200,3 +200,16 @@ class TestLastWords:
     def test_sentence_without_the_programs_name(self) -> None:
         assert sentence("headrace gateway: port taken: 80") == "port taken: 80"
         assert sentence("java.net.BindException: in use") == "java.net.BindException: in use"
+
+
+async def test_one_that_stands_back(tmp_path):
+    service = Service("part", python("import time; time.sleep(60)").command, {}, nice=5)
+    child = await spawn(service, tmp_path / "log")
+    try:
+        assert psutil.Process(child.process.pid).nice() == 5
+        group = Path(f"/proc/{child.process.pid}/autogroup")
+        if group.exists():
+            assert group.read_text().split()[-1] == "5"
+    finally:
+        child.kill()
+        await child.process.wait()
