@@ -150,6 +150,16 @@ class ScalerSettings(_Group):
     restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
     """Wait before the n-th start in a row that failed; the last one repeats."""
     drain_s: float = Field(default=35.0, ge=0)
+    max_workers: int | None = Field(default=None, ge=0)
+    """Of all models together; None: as many as their manifests allow."""
+    cold_start_s: float = Field(default=30.0, gt=0)
+    """How long a worker takes to start, until a model's own starts have been measured."""
+    up_step_s: float = Field(default=10.0, ge=0)
+    """Between two steps up; each adds at most as many workers as there are, or four."""
+    down_window_s: float = Field(default=120.0, ge=0)
+    """So long, and at least a cold start, fewer workers must be enough before one goes."""
+    down_step_s: float = Field(default=60.0, ge=0)
+    """Between two steps down; each takes at most a quarter of the workers, or one."""
 
 
 class DispatcherSettings(_Group):

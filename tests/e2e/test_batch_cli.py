@@ -14,7 +14,7 @@ IDLE = """
 schema: headrace.function/v1
 name: test/idle
 engine: {kind: echo}
-scaling: {min_workers: 0, max_workers: 1}
+scaling: {min_workers: 0, max_workers: 0}
 """
 
 

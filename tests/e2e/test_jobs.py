@@ -24,7 +24,7 @@ def jobs_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     functions = [ECHO]
     for name, text in (
         ("slow", _SLOW),
-        ("cold", _SLOW.replace("name: slow", "name: cold") + "scaling: {min_workers: 0}\n"),
+        ("cold", _SLOW.replace("name: slow", "name: cold") + "scaling: {min_workers: 0, max_workers: 0}\n"),
     ):
         (folder / name).mkdir()
         (folder / name / "function.yaml").write_text(text)

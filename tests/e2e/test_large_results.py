@@ -58,7 +58,7 @@ schema: headrace.function/v1
 name: {UNSERVED}
 engine:
   kind: echo
-scaling: {{ min_workers: 0, max_workers: 1 }}
+scaling: {{ min_workers: 0, max_workers: 0 }}
 """
 """Its worker is the test."""
 BODY = {"model": NAME, "messages": [{"role": "user", "content": TOKEN}]}

@@ -25,7 +25,7 @@ FUNCTION = """
 schema: headrace.function/v1
 name: nobody
 engine: {kind: echo}
-scaling: {min_workers: 0, max_workers: 1}
+scaling: {min_workers: 0, max_workers: 0}
 """
 BODY = b'{"model": "nobody", "messages": [{"role": "user", "content": "is anybody there?"}]}'
 
@@ -60,7 +60,9 @@ async def test_late_and_cancelled_are_answered_and_the_others_wait(stack: Stack,
                             states[name] = replies.final_state(record.headers)
             assert states == {late: State.EXPIRED, unwanted: State.CANCELLED}
             # With a worker, only the one that waits is left to do.
-            (tmp_path / "function.yaml").write_text(FUNCTION.replace("min_workers: 0", "min_workers: 1"))
+            (tmp_path / "function.yaml").write_text(
+                FUNCTION.replace("min_workers: 0, max_workers: 0", "min_workers: 1")
+            )
             await asyncio.to_thread(stack.deploy, tmp_path)
             async with asyncio.timeout(START_S):
                 while waiting not in states:

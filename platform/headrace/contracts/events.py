@@ -74,6 +74,8 @@ class WorkerHeartbeat(Event):
         for it (the obituary) and its partitions move at once.
     signature: of a model that takes tensors, once it is loaded.
     running: ids of jobs that it runs now, the first `MAX_RUNNING` of them.
+    completed, tokens, busy_s, slot_s: since it started: requests, their tokens in and out, seconds with
+        something to do, and seconds summed over requests.
     """
 
     kind: Literal["worker"] = "worker"
@@ -86,6 +88,9 @@ class WorkerHeartbeat(Event):
     in_flight: int
     capacity: int
     completed: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+    slot_s: float = 0.0
     member_id: str | None = None
     group: str | None = None
     started_at_s: float

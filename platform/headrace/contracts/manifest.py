@@ -5,7 +5,7 @@ Unknown keys are errors: a misspelt limit must not be silently ignored.
 
 import re
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -105,10 +105,23 @@ class Retry(_Strict):
 
 
 class Scaling(_Strict):
-    """How many workers. In this release the scaler holds `min_workers`."""
+    """How many workers, as the work asks for. With `max_workers` 0 requests wait, and nothing starts.
+
+    utilization: of a worker's time that is planned with. drain_target_s: a backlog shall be gone in so long.
+    idle_s: without work until the last workers go; None: as long as a start takes, from one to 15 minutes.
+    """
 
     min_workers: int = Field(default=1, ge=0)
-    max_workers: int = Field(default=1, ge=1)
+    max_workers: int = Field(default=1, ge=0)
+    utilization: float = Field(default=0.8, gt=0, le=1)
+    drain_target_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    idle_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than max_workers, {self.max_workers}")
+        return self
 
 
 class Manifest(_Strict):

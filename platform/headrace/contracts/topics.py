@@ -119,6 +119,16 @@ class Topics:
         """What is deployed, keyed by model name."""
         return f"{self.prefix}models"
 
+    @property
+    def decisions(self) -> str:
+        """What the scaler decided, and why."""
+        return f"{self.prefix}decisions"
+
+    @property
+    def scaler(self) -> str:
+        """What the scaler has learned; who owns its one partition is the one that acts."""
+        return f"{self.prefix}scaler"
+
     def requests(self, model_slug: str, lane: Lane) -> str:
         """The topic of one model's lane."""
         return f"{self.prefix}requests.{model_slug}.{lane}"
@@ -155,6 +165,8 @@ class Topics:
             TopicPlan(self.control, 1, _COMPACT_AND_DELETE | {"retention.ms": str(8 * _DAY_MS)}),
             TopicPlan(self.workers, 1, _COMPACT | {"delete.retention.ms": str(10 * _MINUTE_MS)}),
             TopicPlan(self.models, 1, _COMPACT),
+            TopicPlan(self.decisions, 1, _delete(7 * _DAY_MS, _DAY_MS)),
+            TopicPlan(self.scaler, 1, _COMPACT),
         )
 
     def request_plans(self, model_slug: str, partitions: int) -> tuple[TopicPlan, ...]:

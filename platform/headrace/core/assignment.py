@@ -25,8 +25,10 @@ def assign(members: Mapping[str, Owner], partitions: int) -> dict[str, frozenset
     if not members:
         return {}
     small, extra = divmod(partitions, len(members))
-    # Members that hold most keep most, so that the extra partition moves no one.
-    order = sorted(members, key=lambda name: (-len(members[name].partitions), name))
+    # Members that hold most keep most, so that the extra partition moves no one; the latest word counts.
+    order = sorted(
+        members, key=lambda name: (-len(members[name].partitions), -members[name].generation, name)
+    )
     quota = {name: small + (rank < extra) for rank, name in enumerate(order)}
     taken: dict[int, str] = {}
     given: dict[str, set[int]] = {name: set() for name in order}

@@ -1,7 +1,4 @@
-"""How many workers each model should have, and which ones to start or stop. Pure.
-
-In this release the wanted number is the manifest's `min_workers`; backlog joins the observation later.
-"""
+"""Which workers to start and to stop, so that each model has as many as it is to have. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +15,23 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that has been started and has not ended."""
+    """A worker that has been started and has not ended. `running`: requests that it has begun."""
 
     id: str
     model: str
     version: str
     phase: Phase
     started_at_s: float
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is deployed under a model's name."""
+    """What is deployed under a model's name, by how many workers, and why so many."""
 
     version: str
     workers: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,12 @@ Action = Start | Stop
 def decide(observed: Observed, backoff_s: Sequence[float], now_s: float) -> tuple[Action, ...]:
     """What to do now. `backoff_s`: wait after the n-th failure in a row; the last one repeats."""
     actions: list[Action] = []
-    for model in sorted({*observed.models, *(worker.model for worker in observed.workers)}):
-        mine = [w for w in observed.workers if w.model == model and w.phase is not Phase.DRAINING]
+    by_model: dict[str, list[Worker]] = {model: [] for model in observed.models}
+    for worker in observed.workers:
+        mine = by_model.setdefault(worker.model, [])
+        if worker.phase is not Phase.DRAINING:
+            mine.append(worker)
+    for model, mine in sorted(by_model.items()):
         wanted = observed.models.get(model)
         if wanted is None:
             actions += [Stop(worker.id, f"model {model} is no longer deployed") for worker in mine]
@@ -100,16 +103,23 @@ def _starts(model: str, wanted: Wanted, have: int, wait_s: float) -> list[Action
     if missing <= 0 or wait_s > 0:
         return []
     reason = f"{have} of {wanted.workers} workers of version {wanted.version}"
+    if wanted.reason:
+        reason += f": {wanted.reason}"
     return [Start(model, wanted.version, reason)] * missing
 
 
 def _stops(wanted: Wanted, mine: Sequence[Worker], current: Sequence[Worker]) -> list[Action]:
-    newest_first = sorted(current, key=lambda worker: -worker.started_at_s)
-    surplus = newest_first[: max(0, len(current) - wanted.workers)]
-    stops: list[Action] = [Stop(w.id, f"more than {wanted.workers} workers") for w in surplus]
+    surplus = sorted(current, key=_loss)[: max(0, len(current) - wanted.workers)]
+    why = f": {wanted.reason}" if wanted.reason else ""
+    stops: list[Action] = [Stop(w.id, f"more than {wanted.workers} workers{why}") for w in surplus]
     ready = sum(worker.phase is Phase.READY for worker in current)
     if ready >= wanted.workers:
         # The old version serves until the new one can.
         old = (worker for worker in mine if worker.version != wanted.version)
         stops += [Stop(worker.id, f"version {wanted.version} has taken over") for worker in old]
     return stops
+
+
+def _loss(worker: Worker) -> tuple[bool, int, float]:
+    """Who goes first: those that are not there yet, those with the least to finish, the newest."""
+    return (worker.phase is Phase.READY, worker.running, -worker.started_at_s)

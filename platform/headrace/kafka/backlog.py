@@ -27,7 +27,7 @@ class PartitionBacklog:
     """One partition of one lane.
 
     requests: without a fate yet, waiting or running. lag: from the committed offset to the end of the log,
-        as Kafka's own tools count it; what was finished out of order is in it.
+        as Kafka's own tools count it; what was finished out of order is in it. end: of the log.
     """
 
     model_slug: str
@@ -35,6 +35,7 @@ class PartitionBacklog:
     partition: int
     requests: int
     lag: int
+    end: int = 0
 
 
 class BacklogReader:
@@ -100,7 +101,7 @@ class BacklogReader:
             if (owner := lanes[part[0]]) is not None:
                 commit, start, end = commits.get(part), starts[part], ends[part]
                 lag = max(0, end - (commit.offset if commit else start))
-                rows.append(PartitionBacklog(*owner, part[1], backlog(commit, start, end), lag))
+                rows.append(PartitionBacklog(*owner, part[1], backlog(commit, start, end), lag, end))
         return sorted(rows, key=lambda row: (row.model_slug, LANES.index(row.lane), row.partition))
 
     async def _leaders(self, topics: Topics, model_slug: str | None) -> dict[_Part, int]:

@@ -2,21 +2,30 @@
 
 import asyncio
 import logging
+import os
+import socket
 import time
-from collections import Counter
+import uuid
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
 
-from headrace.contracts.errors import HeadraceError
+from headrace.contracts.decisions import Leader
+from headrace.contracts.errors import HeadraceError, Unavailable
 from headrace.contracts.events import Obituary, WorkerState
-from headrace.contracts.topics import slug
+from headrace.contracts.topics import Topics, slug
 from headrace.core.blame import Blame, blame, said
 from headrace.core.ports import Outgoing
-from headrace.core.scaling import Start, Worker, decide
+from headrace.core.scaling import Action, Start, Worker, decide
 from headrace.kafka.admin import Admin
+from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
-from headrace.scaler.fleet import Fleet
+from headrace.scaler.fleet import LEARNED, Fleet
+from headrace.scaler.known import Depth
+from headrace.scaler.ledger import Ledger
 from headrace.scaler.processes import Exit, Processes
 from headrace.settings import Settings
 from headrace.telemetry import metrics
@@ -25,9 +34,15 @@ from headrace.telemetry.setup import opened
 
 _log = logging.getLogger(__name__)
 
+_FIXED_S: Final = 5.0
+"""How often topics are read while no model's number of workers depends on them."""
+
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Hold every model at its number of workers until `stop` is set, then drain them all."""
+    """Give every model the workers that its work asks for until `stop` is set, then drain them all.
+
+    One of several scalers acts, the others wait for its end.
+    """
     topics = settings.kafka.topics
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(Admin(settings.kafka))
@@ -35,14 +50,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         producer = Producer(settings.kafka, source="scaler")
         await producer.start()
         stack.push_async_callback(producer.stop)
-        reader = PartitionReader(settings.kafka, {topics.models: None, topics.workers: None})
-        await stack.enter_async_context(reader)
+        followed = {topics.models: None, topics.workers: None, topics.scaler: None}
+        reader = await stack.enter_async_context(PartitionReader(settings.kafka, followed))
+        leadership = Leadership(settings.kafka, f"{topics.prefix}scaler", producer, _word(topics))
+        await leadership.start()
+        stack.push_async_callback(leadership.stop)
         telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
-        scaler = Scaler(settings, admin, producer, telemetry.instruments)
+        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
         following = asyncio.create_task(scaler.follow(reader))
         stack.callback(following.cancel)
-        _log.info("ready, %d models deployed", len(scaler.fleet.models))
+        _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
             await scaler.run(stop)
         finally:
@@ -50,31 +68,51 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await scaler.bury()
 
 
-class Scaler:
-    """The acting shell round `core.scaling`."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the scaler works with."""
 
-    def __init__(
-        self, settings: Settings, admin: Admin, producer: Producer, instruments: Instruments
-    ) -> None:
+    admin: Admin
+    producer: Producer
+    leadership: Leadership
+    instruments: Instruments
+
+
+class Scaler:
+    """The acting shell round `core.planning` and `core.scaling`."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
         self._settings = settings
-        self._admin = admin
-        self._producer = producer
-        self._instruments = instruments
-        self.fleet = Fleet(settings.kafka.topics)
+        self._admin = parts.admin
+        self._producer = parts.producer
+        self._leadership = parts.leadership
+        self._instruments = parts.instruments
+        self._topics = settings.kafka.topics
+        self._ledger = Ledger()
+        self._looked_s = 0.0
+        self.fleet = Fleet(self._topics, settings.scaler)
         self.processes = Processes(settings)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until `stop` is set."""
         while not stop.is_set():
             self.processes.changed.clear()
+            self._leadership.changed.clear()
             await self.bury()
-            await self._act()
-            await self._forget()
             try:
-                async with asyncio.timeout(self._settings.scaler.tick_s):
-                    await self.processes.changed.wait()
-            except TimeoutError:
-                continue
+                await self._tick()
+            except HeadraceError as error:
+                _log.warning("nothing is decided now: %s", error)
+            await self._forget()
+            await self._rest(stop)
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        """Until the next tick, or until something has changed."""
+        events = (stop, self.processes.changed, self._leadership.changed)
+        waits = [asyncio.create_task(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=self._settings.scaler.tick_s, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
 
     async def follow(self, reader: PartitionReader) -> None:
         """Read on for ever; a change of what is deployed wakes the scaler."""
@@ -82,7 +120,7 @@ class Scaler:
             records = await reader.poll(1.0)
             if records:
                 self.fleet.update(records)
-            if any(record.place.topic == self._settings.kafka.topics.models for record in records):
+            if any(record.place.topic == self._topics.models for record in records):
                 self.processes.changed.set()
 
     async def bury(self) -> None:
@@ -101,7 +139,7 @@ class Scaler:
                     "worker %s of %s %s (%d in a row)", ended.child.id, ended.child.model, ended.reason, count
                 )
                 await self._obituary(ended)
-            self.fleet.heartbeats.pop(ended.child.id, None)
+            self.fleet.gone(ended.child.id)
 
     async def _obituary(self, ended: Exit) -> None:
         heartbeat = self.fleet.heartbeats.get(ended.child.id)
@@ -117,7 +155,7 @@ class Scaler:
             _log.warning("obituary of %s not sent: %r", ended.child.id, error)
 
     async def _say_dead(self, ended: Exit, group: str) -> None:
-        worker_id, topics = ended.child.id, self._settings.kafka.topics
+        worker_id, topics = ended.child.id, self._topics
         blamed: tuple[Blame, ...] = ()
         if ended.crashed:
             blamed = blame(topics, slug(ended.child.model), worker_id, ended.in_flight)
@@ -136,32 +174,90 @@ class Scaler:
 
     async def _take_off(self, worker_id: str) -> None:
         """Remove a name from `workers`."""
-        workers = self._settings.kafka.topics.workers
-        await (await self._producer.send(Outgoing(workers, None, worker_id.encode())))
+        await (await self._producer.send(Outgoing(self._topics.workers, None, worker_id.encode())))
 
     def _tell(self, workers: Sequence[Worker]) -> None:
         self._instruments.clear(metrics.WORKERS)
         for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
             self._instruments.series(metrics.WORKERS, model, phase).set(number)
 
-    async def _act(self) -> None:
+    async def _tick(self) -> None:
+        """Look, decide, write it down, act; whoever does not lead lets its workers go."""
+        epoch = self._leadership.epoch
+        if epoch is None:
+            if not self._leadership.may_lead:
+                for worker_id in self.processes.children:
+                    self.processes.stop(worker_id)
+            return
+        await self._look()
         now_s = time.time()
-        children = [
-            Worker(
-                id=child.id,
-                model=child.model,
-                version=child.version,
-                phase=self.fleet.phase(child.id, stopping=child.stopping),
-                started_at_s=child.started_at_s,
+        workers = [
+            self.fleet.worker(
+                child.id, child.model, child.version, child.started_at_s, stopping=child.stopping
             )
             for child in self.processes.children.values()
         ]
-        self._tell(children)
-        observed = self.fleet.observe(children, now_s)
-        for action in decide(observed, self._settings.scaler.restart_backoff_s, now_s):
+        self._tell(workers)
+        self.fleet.plan(workers, now_s)
+        observed = self.fleet.observe(workers, now_s)
+        actions = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
+        named = [
+            (f"w-{uuid.uuid4().hex[:12]}" if isinstance(each, Start) else each.worker_id, each)
+            for each in actions
+        ]
+        if named and not await self._leadership.confirm():
+            return
+        await self._write(epoch, workers, named, now_s)
+        for worker_id, action in named:
             if isinstance(action, Start):
-                worker_id = await self.processes.start(action.model, action.version, now_s)
                 _log.info("start %s for %s: %s", worker_id, action.model, action.reason)
+                self.fleet.spawned(worker_id, now_s)
+                await self.processes.start(worker_id, action.model, action.version, now_s)
             else:
-                _log.info("stop %s: %s", action.worker_id, action.reason)
-                self.processes.stop(action.worker_id)
+                _log.info("stop %s: %s", worker_id, action.reason)
+                self.processes.stop(worker_id)
+
+    async def _look(self) -> None:
+        """Read what waits. A reading that fails changes nothing: what was decided before stands."""
+        now_s = time.time()
+        fixed = all(known.is_fixed for known in self.fleet.known.values())
+        if fixed and now_s - self._looked_s < _FIXED_S:
+            return  # no load changes anything
+        try:
+            found = await self._admin.backlog()
+        except Unavailable as error:
+            _log.warning("the backlog is not known, and nobody goes for that: %s", error)
+            return
+        self._looked_s = now_s = time.time()
+        depths: dict[str, Depth] = {}
+        for part in found:
+            before = depths.get(part.model_slug, Depth(0, 0))
+            depths[part.model_slug] = Depth(before.backlog + part.requests, before.total + part.end)
+        self.fleet.measure(depths, now_s)
+
+    async def _write(
+        self, epoch: int, workers: Sequence[Worker], named: Sequence[tuple[str, Action]], now_s: float
+    ) -> None:
+        """What is decided, before it is done, and what was learned."""
+        models = {worker.id: worker.model for worker in workers}
+        done: dict[str, list[str]] = defaultdict(list)
+        for worker_id, action in named:
+            is_start = isinstance(action, Start)
+            model = action.model if isinstance(action, Start) else models[worker_id]
+            done[model].append(f"{'start' if is_start else 'stop'} {worker_id}: {action.reason}")
+        receipts = []
+        for decision in self._ledger.decisions(epoch, self.fleet.known, workers, done, now_s):
+            record = Outgoing(self._topics.decisions, decision.encode(), decision.model.encode())
+            receipts.append(await self._producer.send(record))
+        for learned in self._ledger.learned(self.fleet.known, now_s):
+            key = f"{LEARNED}{learned.model}".encode()
+            receipts.append(await self._producer.send(Outgoing(self._topics.scaler, learned.encode(), key)))
+        for receipt in receipts:
+            await receipt
+
+
+def _word(topics: Topics) -> Outgoing:
+    """That we lead."""
+    name = f"s-{uuid.uuid4().hex[:12]}"
+    event = Leader(id=name, pid=os.getpid(), host=socket.gethostname(), at_s=time.time())
+    return Outgoing(topics.scaler, event.encode(), b"leader")

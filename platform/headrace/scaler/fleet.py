@@ -1,43 +1,55 @@
 """What the scaler knows: deployed models, what workers say of themselves, who failed. No IO."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from headrace.contracts.decisions import Learned
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.topics import Topics
+from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
+from headrace.scaler.known import Depth, Known
+from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
 
 _STABLE_S: Final = 10.0
 """A worker that has been ready for so long clears its model's failures."""
 
+LEARNED: Final = "learned/"
+
 _STALE_S: Final = 60.0
 """Thirty beats without a word: whoever it was is gone, and its name comes off the compacted topic."""
 
 
 class Fleet:
-    """Fed with records of `models` and `workers`, and with what the actuator sees."""
+    """Fed with records of `models`, `workers` and `scaler`, and with what the actuator sees."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, settings: ScalerSettings) -> None:
         self._topics = topics
-        self.models: dict[str, ModelDeployed] = {}
+        self._settings = settings
+        self.known: dict[str, Known] = {}
         self.heartbeats: dict[str, WorkerHeartbeat] = {}
+        self._learned: dict[str, Learned] = {}
         self._failures: dict[str, Failures] = {}
+        self._spawned_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was read."""
+        takers = {
+            self._topics.models: self._update_model,
+            self._topics.workers: self._update_worker,
+            self._topics.scaler: self._update_learned,
+        }
         for record in records:
             key = (record.key or b"").decode(errors="replace")
             try:
-                if record.place.topic == self._topics.models:
-                    self._update_model(key, record.value)
-                else:
-                    self._update_worker(key, record.value)
+                takers[record.place.topic](key, record.value)
             except HeadraceError as error:
                 _log.warning("record at %s ignored: %s", record.place, error)
 
@@ -47,16 +59,57 @@ class Fleet:
         self._failures[model] = Failures(count, now_s)
         return count
 
-    def observe(self, children: Sequence[Worker], now_s: float) -> Observed:
-        """Everything the next decision rests on."""
-        for worker in children:
+    def spawned(self, worker_id: str, now_s: float) -> None:
+        """A worker of ours begins to start, before it can say so itself."""
+        self._spawned_s[worker_id] = now_s
+
+    def gone(self, worker_id: str) -> None:
+        """A worker of ours has ended."""
+        self.heartbeats.pop(worker_id, None)
+        self._spawned_s.pop(worker_id, None)
+
+    def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
+        """What lies in the models' topics, by slug."""
+        for known in self.known.values():
+            depth = depths.get(known.deployed.slug)
+            if depth is not None:
+                known.measure(depth, now_s)
+
+    def plan(self, workers: Sequence[Worker], now_s: float) -> None:
+        """Decide for each model whose topics were read, by what they say now."""
+        mine = defaultdict(list)
+        for worker in workers:
+            mine[worker.model].append(worker)
+        for model, known in self.known.items():
+            if known.depth is not None:
+                known.decide(mine[model], self._free(mine[model]), now_s)
+
+    def observe(self, workers: Sequence[Worker], now_s: float) -> Observed:
+        """Everything that starts and stops rest on."""
+        for worker in workers:
             if worker.phase is Phase.READY and now_s - worker.started_at_s > _STABLE_S:
                 self._failures.pop(worker.model, None)
-        wanted: Mapping[str, Wanted] = {
-            name: Wanted(model.version, model.manifest.scaling.min_workers)
-            for name, model in self.models.items()
+        targets = {model: known.target for model, known in self.known.items()}
+        if self._settings.max_workers is not None:
+            shares = {
+                model: Share(known.deployed.manifest.scaling.min_workers, targets[model])
+                for model, known in self.known.items()
+            }
+            targets = shared(shares, self._settings.max_workers)
+        wanted = {
+            model: Wanted(known.deployed.version, targets[model], known.plan.reason if known.plan else "")
+            for model, known in self.known.items()
         }
-        return Observed(wanted, children, dict(self._failures))
+        return Observed(wanted, workers, dict(self._failures))
+
+    def worker(
+        self, worker_id: str, model: str, version: str, started_at_s: float, *, stopping: bool
+    ) -> Worker:
+        """A worker of ours, with what it says of itself."""
+        heartbeat = self.heartbeats.get(worker_id)
+        phase = self.phase(worker_id, stopping=stopping)
+        running = heartbeat.in_flight if heartbeat is not None else 0
+        return Worker(worker_id, model, version, phase, started_at_s, running)
 
     def phase(self, worker_id: str, *, stopping: bool) -> Phase:
         """Where a worker of ours stands."""
@@ -77,12 +130,23 @@ class Fleet:
             self.heartbeats.pop(name, None)
         return old
 
+    def _free(self, workers: Sequence[Worker]) -> int:
+        """Requests that the ready ones could begin now."""
+        beats = [self.heartbeats[each.id] for each in workers if each.phase is Phase.READY]
+        return sum(max(0, beat.capacity - beat.in_flight) for beat in beats)
+
     def _update_model(self, name: str, value: bytes | None) -> None:
         if value is None:
-            self.models.pop(name, None)
-        else:
-            self.models[name] = ModelDeployed.decode(value)
-            self._failures.pop(name, None)  # a new version deserves a start at once
+            self.known.pop(name, None)
+            return
+        deployed = ModelDeployed.decode(value)
+        self._failures.pop(name, None)  # a new version deserves a start at once
+        if name in self.known:
+            self.known[name].deploy(deployed)
+            return
+        known = self.known[name] = Known(deployed, self._settings)
+        if name in self._learned:
+            known.remember(self._learned[name])
 
     def _update_worker(self, worker_id: str, value: bytes | None) -> None:
         if value is None:
@@ -92,5 +156,26 @@ class Fleet:
             self._seen_s[worker_id] = GatewayHeartbeat.decode(value).sent_at_s
         else:
             heartbeat = WorkerHeartbeat.decode(value)
+            self._hear(self.heartbeats.get(worker_id), heartbeat)
             self.heartbeats[worker_id] = heartbeat
             self._seen_s[worker_id] = heartbeat.sent_at_s
+
+    def _hear(self, before: WorkerHeartbeat | None, now: WorkerHeartbeat) -> None:
+        known = self.known.get(now.model)
+        if known is None or before is None:
+            return
+        if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
+            known.started(now.sent_at_s - self._spawned_s.pop(now.id, now.started_at_s))
+        known.hear(before, now)
+
+    def _update_learned(self, key: str, value: bytes | None) -> None:
+        if not key.startswith(LEARNED):
+            return
+        model = key.removeprefix(LEARNED)
+        if value is None:
+            self._learned.pop(model, None)
+            return
+        learned = self._learned[model] = Learned.decode(value)
+        known = self.known.get(model)
+        if known is not None and known.calibration.work_s is None:
+            known.remember(learned)

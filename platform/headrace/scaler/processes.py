@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +85,8 @@ class Processes:
         """Those that have not ended, by worker id."""
         return self._children
 
-    async def start(self, model: str, version: str, now_s: float) -> str:
-        """Start a worker; returns its id."""
-        worker_id = f"w-{uuid.uuid4().hex[:12]}"
+    async def start(self, worker_id: str, model: str, version: str, now_s: float) -> None:
+        """Start a worker."""
         self._journal(worker_id).parent.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "headrace", "worker", "--parent-pipe"),
@@ -103,7 +101,6 @@ class Processes:
         watcher = asyncio.create_task(self._watch(child))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        return worker_id
 
     def stop(self, worker_id: str) -> None:
         """Tell a worker to drain and end; kill it when it has not after the scaler's `drain_s`."""

@@ -110,6 +110,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             in_flight=loop.in_flight,
             capacity=min(parts.capacity, engine.capacity),
             completed=parts.fates.counts.completed,
+            tokens=parts.fates.counts.tokens,
+            occupied=loop.occupied,
             member_id=source.member_id,
             group=source.group,
             signature=getattr(engine, "signature", None),  # only those of tensors have one

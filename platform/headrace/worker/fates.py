@@ -14,6 +14,7 @@ from headrace.core import retries
 from headrace.core.answers import Outcome, failure
 from headrace.core.letters import letter, without_value
 from headrace.core.ports import Outgoing, Publisher
+from headrace.core.usage import usage_of
 from headrace.telemetry.worker import UNTOLD, WorkerTelemetry
 from headrace.worker.intake import Job, Refusal
 from headrace.worker.replies import Replies, Reply
@@ -28,6 +29,7 @@ class Counts:
     """What this worker has done."""
 
     completed: int = 0
+    tokens: int = 0
     retried: int = 0
     by_state: dict[State, int] = field(default_factory=dict)
 
@@ -55,7 +57,9 @@ class Fates:
     async def answer(self, reply: Reply, outcome: Outcome) -> None:
         """Tell the caller how it ended."""
         await reply.finish(outcome)
+        usage = usage_of(outcome.value)
         self.counts.completed += 1
+        self.counts.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
         self._told.ended(outcome.state.value)
         self.counts.by_state[outcome.state] = self.counts.by_state.get(outcome.state, 0) + 1
 

@@ -8,13 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import WorkerHeartbeat, WorkerState
 from headrace.contracts.tensors import Signature
+from headrace.core.occupancy import Occupied
 from headrace.core.ports import Outgoing, Publisher
 
 _log = logging.getLogger(__name__)
+
+_IDLE: Final = Occupied()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Vitals:
     in_flight: int = 0
     capacity: int = 0
     completed: int = 0
+    tokens: int = 0
+    occupied: Occupied = _IDLE
     member_id: str | None = None
     group: str | None = None
     signature: Signature | None = None
@@ -69,6 +75,9 @@ class Heartbeat:
             in_flight=vitals.in_flight,
             capacity=vitals.capacity,
             completed=vitals.completed,
+            tokens=vitals.tokens,
+            busy_s=vitals.occupied.busy_s,
+            slot_s=vitals.occupied.slot_s,
             member_id=vitals.member_id,
             group=vitals.group,
             started_at_s=self._started_at_s,

@@ -30,6 +30,7 @@ from headrace.core.cancels import Cancels
 from headrace.core.deadlines import run_until_s
 from headrace.core.duplicates import Duplicates
 from headrace.core.identity import Trust, may_cancel
+from headrace.core.occupancy import Occupancy, Occupied
 from headrace.core.ports import Engine, Place, Record, WorkSource
 from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
@@ -59,6 +60,7 @@ class _Running:
     """A request in flight. `verdict`: how it ends, when we stopped it."""
 
     task: asyncio.Task[None]
+    began_s: float
     request_id: str | None = None
     expires_at_s: float | None = None
     verdict: Outcome | None = None
@@ -90,6 +92,7 @@ class Loop:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._running: dict[Place, _Running] = {}
+        self._occupancy = Occupancy()
         self._freed = asyncio.Event()
         self._fault: Exception | None = None
 
@@ -97,6 +100,11 @@ class Loop:
     def in_flight(self) -> int:
         """Requests running now."""
         return len(self._running)
+
+    @property
+    def occupied(self) -> Occupied:
+        """How busy it has been until now."""
+        return self._occupancy.until(time.monotonic())
 
     def jobs(self, limit: int) -> tuple[str, ...]:
         """Ids of some of the jobs that run now."""
@@ -157,11 +165,15 @@ class Loop:
         place, journal = record.place, self._parts.journal
         if journal is not None:
             journal.mark(place, self._parts.suspects.crashes(place))
-        self._running[place] = _Running(asyncio.create_task(self._serve(record)))
+        now_s = time.monotonic()
+        self._occupancy.begin(now_s)
+        self._running[place] = _Running(asyncio.create_task(self._serve(record)), now_s)
 
     def _end(self, place: Place) -> None:
         """It runs no more, and nothing has crashed."""
-        self._running.pop(place, None)
+        ended = self._running.pop(place, None)
+        if ended is not None:
+            self._occupancy.end(ended.began_s, time.monotonic())
         if self._parts.suspects:
             self._parts.suspects.done(place)
         if self._parts.journal is not None:

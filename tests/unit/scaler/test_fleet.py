@@ -10,6 +10,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.ports import Place, Record
 from headrace.core.scaling import Failures, Phase, Wanted, Worker
 from headrace.scaler.fleet import Fleet
+from headrace.settings import ScalerSettings
 
 TOPICS = Topics()
 
@@ -55,7 +56,7 @@ def heartbeat(worker_id, state, sent_at_s=None):
 
 @pytest.fixture
 def fleet():
-    fleet = Fleet(TOPICS)
+    fleet = Fleet(TOPICS, ScalerSettings())
     fleet.update([record(TOPICS.models, "chat", deployed(workers=2))])
     return fleet
 
@@ -113,4 +114,4 @@ def test_the_long_dead_are_named_once(fleet):
 
 def test_a_record_that_cannot_be_read_is_passed_over(fleet):
     fleet.update([Record(Place(TOPICS.models, 0, 0), b"chat", b"{", {}, 0)])
-    assert "chat" in fleet.models
+    assert "chat" in fleet.known

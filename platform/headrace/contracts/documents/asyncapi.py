@@ -7,6 +7,7 @@ from headrace.contracts import headers as h
 from headrace.contracts import replies, requests
 from headrace.contracts.bodies import BODIES
 from headrace.contracts.claims import POINTER_SCHEMA
+from headrace.contracts.decisions import Decision, Leader, Learned
 from headrace.contracts.documents.header_tables import (
     DEAD_LETTER_HEADERS,
     REPLY_HEADERS,
@@ -33,6 +34,9 @@ _TOPICS: Final = Topics()
 _EVENTS: Final[Mapping[str, type[Event]]] = {
     "modelDeployed": ModelDeployed,
     "workerHeartbeat": WorkerHeartbeat,
+    "decision": Decision,
+    "leader": Leader,
+    "learned": Learned,
     "gatewayHeartbeat": GatewayHeartbeat,
     "cancel": Cancel,
     "obituary": Obituary,
@@ -68,6 +72,12 @@ _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     ),
     "workers": (_TOPICS.workers, ("workerHeartbeat", "gatewayHeartbeat"), "Who is alive, keyed by id."),
     "models": (_TOPICS.models, ("modelDeployed",), "What is deployed, keyed by model name."),
+    "decisions": (_TOPICS.decisions, ("decision",), "What the scaler decided and why, keyed by model."),
+    "scaler": (
+        _TOPICS.scaler,
+        ("leader", "learned"),
+        "Which scaler acts, keyed `leader`; what it has learned, keyed `learned/<model>`.",
+    ),
 }
 """Topic, messages and purpose of each channel that exists once."""
 
@@ -179,6 +189,8 @@ def _operations() -> dict[str, Any]:
         "control",
         "workers",
         "models",
+        "decisions",
+        "scaler",
     ):
         found[f"write{name[0].upper()}{name[1:]}"] = _simple("send", "platform", name)
     return found

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from headrace.contracts.claims import POINTER_SCHEMA
+from headrace.contracts.decisions import Decision, Leader, Learned
 from headrace.contracts.documents.header_tables import REPLY_HEADERS, REQUEST_HEADERS, header_schema
 from headrace.contracts.documents.responses import SCHEMAS as RESPONSES
 from headrace.contracts.embeddings import EmbeddingBody
@@ -31,6 +32,9 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "function": Manifest,
     "model-deployed": ModelDeployed,
     "worker-heartbeat": WorkerHeartbeat,
+    "decision": Decision,
+    "leader": Leader,
+    "learned": Learned,
     "gateway-heartbeat": GatewayHeartbeat,
     "cancel": Cancel,
     "obituary": Obituary,

@@ -1,0 +1,138 @@
+"""How many workers each model is to have: what was observed, through the formula and the pace. Pure.
+
+The scaler, its replay and the simulator decide here and nowhere else.
+"""
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from headrace.core.pacing import Need, Pace, PaceRules, step
+from headrace.core.sizing import Demand, Dials, Size, Supply, size
+
+_PENDING_LIMIT: Final = 2.0
+"""A start that takes so many times what nine of ten take is no longer counted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a model is scaled. partitions: of a lane; more workers than that would have none."""
+
+    dials: Dials = field(default_factory=Dials)
+    pace: PaceRules = field(default_factory=PaceRules)
+    partitions: int = 1
+
+
+class Load(NamedTuple):
+    """What there is to do. waiting: in no worker yet. retrying: come back when their delay has passed.
+
+    arriving_per_s: requests. idle_s: since there was anything to do.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    retrying: int = 0
+    arriving_per_s: float = 0.0
+    idle_s: float = 0.0
+
+
+class Crew(NamedTuple):
+    """A model's workers. free: requests that warm ones could begin now. starting_s: ages of those that start.
+
+    work_s: seconds of one worker for a request, None while nobody knows. cold_start_s: nine times in ten.
+    """
+
+    warm: int = 0
+    free: int = 0
+    starting_s: Sequence[float] = ()
+    work_s: float | None = None
+    cold_start_s: float = 0.0
+
+
+class Plan(NamedTuple):
+    """What a model is to have. needed: by the formula; pace.target: now."""
+
+    pace: Pace
+    needed: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a model may have of what all models share; `least` it has in any case."""
+
+    least: int
+    wanted: int
+
+
+def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
+    """The number of workers for this load, beside the reason for it."""
+    dials = rules.dials
+    most = max(dials.min_workers, min(dials.max_workers, rules.partitions))
+    found = _needed(load, crew, dials, most)
+    need = Need(
+        workers=found.workers,
+        min_workers=dials.min_workers,
+        is_waiting=load.waiting > 0,
+        # What will come back is not nothing.
+        idle_s=0.0 if load.waiting or load.running or load.retrying else load.idle_s,
+        cold_start_s=crew.cold_start_s,
+    )
+    now = step(pace, need, rules.pace, now_s)
+    reason = f"{now.reason} ({found.reason})" if now.reason else found.reason
+    return Plan(now.pace, found.workers, reason)
+
+
+def shared(shares: Mapping[str, Share], most: int) -> dict[str, int]:
+    """Workers of each model when all together may have `most`.
+
+    Each has its least; each further one goes to who has fewest, until it is enough for all or none is left.
+    """
+    given = {name: min(share.least, share.wanted) for name, share in shares.items()}
+    hungry = [(given[name], name) for name, share in shares.items() if share.wanted > given[name]]
+    heapq.heapify(hungry)
+    for _ in range(most - sum(given.values())):
+        if not hungry:
+            break
+        _, name = hungry[0]
+        given[name] += 1
+        if given[name] < shares[name].wanted:
+            heapq.heapreplace(hungry, (given[name], name))
+        else:
+            heapq.heappop(hungry)
+    return given
+
+
+def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
+    if crew.work_s is None:
+        return _unknown(load, crew, dials)
+    etas_s = [
+        max(0.0, crew.cold_start_s - age_s)
+        for age_s in crew.starting_s
+        if age_s <= _PENDING_LIMIT * crew.cold_start_s
+    ]
+    supply = Supply(crew.warm, etas_s, crew.cold_start_s)
+    demand = Demand((load.waiting + load.running) * crew.work_s, load.arriving_per_s * crew.work_s)
+    found = size(demand, supply, Dials(dials.min_workers, most, dials.utilization, dials.drain_target_s))
+    useful = _useful(load, crew, supply, dials)
+    if useful < found.workers and dials.min_workers < found.workers:
+        enough = max(useful, dials.min_workers)
+        return Size(enough, f"{load.waiting} waiting are no work for more ({found.reason})")
+    return found
+
+
+def _useful(load: Load, crew: Crew, supply: Supply, dials: Dials) -> int:
+    """Workers that have something to begin: a request that runs cannot be shared by two."""
+    horizon_s = max(dials.drain_target_s, crew.cold_start_s)
+    unserved = max(0, load.waiting - crew.free) + load.arriving_per_s * horizon_s
+    return supply.workers + math.floor(unserved)
+
+
+def _unknown(load: Load, crew: Crew, dials: Dials) -> Size:
+    some = load.waiting + load.running > 0 or load.arriving_per_s > 0
+    workers = max(dials.min_workers, 1 if some else 0)
+    return Size(
+        workers, "what a request costs is not known yet: one worker, to learn it" if some else "nothing to do"
+    )

@@ -1,0 +1,116 @@
+"""Which decisions are written down, and what was learned. No IO."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from headrace.contracts.decisions import Decision, Learned
+from headrace.core.scaling import Phase, Worker
+from headrace.scaler.known import Known
+
+_BUSY_S: Final = 1.0
+_IDLE_S: Final = 60.0
+_LEARNED_S: Final = 10.0
+_CHANGE: Final = 0.1
+_PLACES: Final = 6
+
+
+class Ledger:
+    """Remembers what was written last."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._decided: dict[str, Decision] = {}
+        self._learned: dict[str, Learned] = {}
+
+    def decisions(
+        self,
+        epoch: int,
+        known: Mapping[str, Known],
+        workers: Iterable[Worker],
+        actions: Mapping[str, Sequence[str]],
+        now_s: float,
+    ) -> list[Decision]:
+        """Those that are to be written now. actions: what is about to be done, by model.
+
+        epoch: of this scaler's leadership.
+        """
+        by_model = defaultdict(list)
+        for worker in workers:
+            by_model[worker.model].append(worker.phase)
+        found = []
+        for model, each in known.items():
+            done = tuple(actions.get(model, ()))
+            if done or self._is_due(each, now_s):
+                decision = self._decision(epoch, each, by_model[model], done, now_s)
+                self._decided[model] = decision
+                found.append(decision)
+        return found
+
+    def learned(self, known: Mapping[str, Known], now_s: float) -> list[Learned]:
+        """What the next scaler should know, as far as it has changed."""
+        found = []
+        for model, each in known.items():
+            calibration = each.calibration
+            if calibration.work_s is None and not calibration.starts_s:
+                continue
+            now = Learned(
+                model=model,
+                work_s=calibration.work_s,
+                tokens=calibration.tokens,
+                starts_s=calibration.starts_s,
+                at_s=now_s,
+            )
+            before = self._learned.get(model)
+            if before is None or (now_s - before.at_s >= _LEARNED_S and _differs(before, now)):
+                self._learned[model] = now
+                found.append(now)
+        return found
+
+    def forget(self, model: str) -> None:
+        """It is no longer deployed."""
+        self._decided.pop(model, None)
+        self._learned.pop(model, None)
+
+    def _is_due(self, known: Known, now_s: float) -> bool:
+        before = self._decided.get(known.deployed.name)
+        if before is None or before.target != known.target or before.version != known.deployed.version:
+            return True
+        is_busy = known.load.waiting or known.load.running or known.load.retrying
+        arrived = known.arrivals.total != before.arrived
+        return now_s - before.at_s >= (_BUSY_S if is_busy or arrived else _IDLE_S)
+
+    def _decision(
+        self, epoch: int, known: Known, phases: Sequence[Phase], actions: tuple[str, ...], now_s: float
+    ) -> Decision:
+        self._seq += 1
+        load, plan = known.load, known.plan
+        work_s = known.calibration.work_s
+        return Decision(
+            model=known.deployed.name,
+            version=known.deployed.version,
+            at_s=now_s,
+            epoch=epoch,
+            seq=self._seq,
+            waiting=load.waiting,
+            running=load.running,
+            retrying=load.retrying,
+            arrived=known.arrivals.total,
+            arriving_per_s=round(load.arriving_per_s, _PLACES),
+            work_s=None if work_s is None else round(work_s, _PLACES),
+            tokens=round(known.calibration.tokens, 1),
+            cold_start_s=round(known.cold_start_s, 3),
+            warm=phases.count(Phase.READY),
+            starting=phases.count(Phase.STARTING),
+            draining=phases.count(Phase.DRAINING),
+            needed=plan.needed if plan is not None else known.target,
+            target=known.target,
+            reason=plan.reason if plan is not None else "its topics have not been read yet",
+            actions=actions,
+        )
+
+
+def _differs(before: Learned, now: Learned) -> bool:
+    if before.starts_s != now.starts_s or (before.work_s is None) != (now.work_s is None):
+        return True
+    return abs((now.work_s or 0.0) - (before.work_s or 0.0)) > _CHANGE * (before.work_s or 0.0)

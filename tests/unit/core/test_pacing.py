@@ -1,0 +1,108 @@
+"""Up in steps, down slowly, to none when idle."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.core.pacing import Need, Pace, PaceRules, step
+
+RULES = PaceRules(up_step_s=10, down_window_s=120, down_step_s=60)
+
+
+def need(workers, *, least=0, is_waiting=True, idle_s=0.0, cold_start_s=30.0):
+    return Need(workers, least, is_waiting, idle_s, cold_start_s)
+
+
+def run(pace, needs, rules=RULES, start_s=0.0, every_s=1.0):
+    targets, now_s = [], start_s
+    for each in needs:
+        pace, _ = step(pace, each, rules, now_s)
+        targets.append(pace.target)
+        now_s += every_s
+    return pace, targets
+
+
+def test_from_none_to_as_many_as_are_needed_at_once():
+    assert run(Pace(), [need(40)])[1] == [40]
+
+
+def test_none_starts_while_nothing_waits():
+    pace, why = step(Pace(), need(3, is_waiting=False), RULES, 0.0)
+    assert (pace.target, why) == (0, "nothing waits")
+
+
+def test_the_least_is_there_without_any_work():
+    assert run(Pace(), [need(2, least=2, is_waiting=False)])[1] == [2]
+
+
+def test_up_by_doubling_or_four_in_each_step():
+    _, targets = run(Pace(target=1), [need(40)] * 35)
+    assert targets[0] == 5
+    assert targets[9:12] == [5, 10, 10]
+    assert targets[20] == 20
+    assert targets[30] == 40
+    assert "in steps" in step(Pace(target=1), need(40), RULES, 0.0).reason
+
+
+def test_what_is_needed_within_a_step_grows_with_it():
+    _, targets = run(Pace(target=1), [need(2), need(3), need(9)])
+    assert targets == [2, 3, 5]
+
+
+def test_down_only_after_the_window_and_by_a_quarter():
+    _, targets = run(Pace(), [need(16), *([need(1)] * 300)])
+    assert targets[119] == 16
+    assert targets[121] == 12
+    assert targets[180] == 12
+    assert targets[182] == 9
+
+
+def test_a_cold_start_that_is_longer_than_the_window_counts():
+    _, targets = run(Pace(), [need(8), *([need(1, cold_start_s=200.0)] * 202)])
+    assert targets[200] == 8
+    assert targets[202] == 6
+
+
+def test_a_need_that_comes_again_keeps_them():
+    needs = [need(8 if second % 100 == 0 else 1) for second in range(1000)]
+    assert set(run(Pace(), needs)[1]) == {8}
+
+
+def test_the_last_goes_by_idleness_alone():
+    _, targets = run(Pace(target=1), [need(0, is_waiting=False, idle_s=5.0)] * 1000)
+    assert set(targets) == {1}
+    idle = need(0, is_waiting=False, idle_s=60.0)
+    assert run(Pace(target=5), [idle])[1] == [0]
+    assert "idle for 60 s" in step(Pace(target=5), idle, RULES, 0.0).reason
+
+
+def test_idle_for_as_long_as_a_start_takes():
+    assert RULES.idle_for(5.0) == 60.0
+    assert RULES.idle_for(300.0) == 300.0
+    assert RULES.idle_for(5000.0) == 900.0
+    assert PaceRules(idle_s=1.0).idle_for(300.0) == 1.0
+
+
+def test_who_must_be_there_stays_when_idle():
+    assert run(Pace(target=2), [need(2, least=2, is_waiting=False, idle_s=1e6)] * 500)[1][-1] == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, 200)), max_size=150), st.integers(0, 5)
+)
+def test_no_step_is_too_large(seen, least):
+    pace, now_s = Pace(), 0.0
+    for wanted, is_waiting, idle_s in seen:
+        before = pace.target
+        given_need = need(max(wanted, least), least=least, is_waiting=is_waiting, idle_s=idle_s)
+        pace, _ = step(pace, given_need, RULES, now_s)
+        assert pace.target >= least
+        assert pace.target <= max(before, given_need.workers)
+        if 0 < pace.target < before:
+            assert before - pace.target <= max(1, before // 4)
+        if before and not pace.target:
+            assert not is_waiting
+        times = [at_s for at_s, _ in pace.needs]
+        numbers = [number for _, number in pace.needs]
+        assert times == sorted(times)
+        assert numbers == sorted(set(numbers), reverse=True)
+        now_s += 7.0

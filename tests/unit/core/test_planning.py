@@ -1,0 +1,113 @@
+"""From what was observed to a number of workers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.core.pacing import Pace
+from headrace.core.planning import Crew, Load, Rules, Share, plan, shared
+from headrace.core.sizing import Dials
+
+
+def rules(least=0, most=10, partitions=64, drain_target_s=30.0):
+    return Rules(Dials(least, most, drain_target_s=drain_target_s), partitions=partitions)
+
+
+def run(load, crew=None, given_rules=None, target=0):
+    return plan(load, crew or Crew(work_s=1.0, cold_start_s=10.0), given_rules or rules(), Pace(target), 0.0)
+
+
+def test_as_many_as_the_work_needs():
+    # 0.8 * (30 - 10) = 16 seconds of each that starts.
+    found = run(Load(waiting=100))
+    assert (found.needed, found.pace.target) == (7, 7)
+    assert "100.0 s of work" in found.reason
+
+
+def test_one_worker_until_it_is_known_what_a_request_costs():
+    found = run(Load(waiting=100), Crew(cold_start_s=10.0))
+    assert found.needed == 1
+    assert "not known" in found.reason
+    assert run(Load(), Crew()).needed == 0
+    assert run(Load(waiting=1), Crew(), rules(least=3)).needed == 3
+
+
+def test_no_more_workers_than_partitions_or_than_are_allowed():
+    assert run(Load(waiting=1000), given_rules=rules(partitions=4)).needed == 4
+    assert run(Load(waiting=1000)).needed == 10
+    assert run(Load(waiting=1000), given_rules=rules(most=0)).needed == 0
+
+
+def test_a_request_that_runs_is_no_work_for_another_worker():
+    crew = Crew(warm=1, work_s=100.0, cold_start_s=1.0)
+    found = run(Load(running=1), crew, target=1)
+    assert found.needed == 1
+    assert "no work for more" in found.reason
+    assert run(Load(waiting=2, running=1), crew, target=1).needed == 3
+
+
+def test_what_a_ready_worker_can_begin_at_once_is_no_work_for_another():
+    crew = Crew(warm=1, free=4, work_s=100.0, cold_start_s=1.0)
+    assert run(Load(waiting=4), crew, target=1).needed == 1
+    assert run(Load(waiting=5), crew, target=1).needed == 2
+
+
+def test_those_that_start_are_counted_until_they_take_too_long():
+    load = Load(waiting=100)
+    crew = Crew(starting_s=[0.0] * 7, work_s=1.0, cold_start_s=10.0)
+    assert run(load, crew, target=7).needed == 7
+    late = Crew(starting_s=[20.1] * 7, work_s=1.0, cold_start_s=10.0)
+    assert run(load, late, target=7).needed == 7
+    assert run(load, late, given_rules=rules(most=20), target=7).needed == 7
+
+
+def test_what_comes_back_later_is_not_idleness():
+    idle = Load(idle_s=1e6)
+    assert run(idle, target=1).pace.target == 0
+    assert run(idle._replace(retrying=1), target=1).pace.target == 1
+
+
+def test_what_all_may_have_is_shared():
+    shares = {"a": Share(1, 9), "b": Share(0, 2), "c": Share(0, 0)}
+    assert shared(shares, 100) == {"a": 9, "b": 2, "c": 0}
+    assert shared(shares, 4) == {"a": 2, "b": 2, "c": 0}
+    assert shared(shares, 2) == {"a": 1, "b": 1, "c": 0}
+    assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
+
+
+@given(
+    st.dictionaries(st.text("abc", max_size=3), st.tuples(st.integers(0, 3), st.integers(0, 9))),
+    st.integers(0, 30),
+)
+def test_nobody_gets_more_than_wanted_and_nothing_is_left_over(wanted, most):
+    shares = {name: Share(least, max(least, want)) for name, (least, want) in wanted.items()}
+    found = shared(shares, most)
+    assert all(shares[name].least <= found[name] <= shares[name].wanted for name in shares)
+    least = sum(share.least for share in shares.values())
+    assert sum(found.values()) == max(least, min(most, sum(share.wanted for share in shares.values())))
+
+
+@given(
+    st.builds(
+        Load,
+        st.integers(0, 5000),
+        st.integers(0, 50),
+        st.integers(0, 5),
+        st.floats(0, 100),
+        st.floats(0, 900),
+    ),
+    st.builds(
+        Crew,
+        st.integers(0, 12),
+        st.integers(0, 100),
+        st.lists(st.floats(0, 1000), max_size=5),
+        st.none() | st.floats(0.001, 100),
+        st.floats(0.1, 600),
+    ),
+    st.integers(0, 12),
+)
+def test_any_load_has_a_number_within_the_limits(load, crew, target):
+    given_rules = rules(least=1, most=12)
+    found = plan(load, crew, given_rules, Pace(target), 0.0)
+    assert 1 <= found.needed <= 12
+    assert 1 <= found.pace.target <= 12
+    assert found.reason
