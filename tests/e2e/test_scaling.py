@@ -138,6 +138,17 @@ def test_a_burst_grows_and_nothing_is_lost_or_redone(elastic: Stack) -> None:
     assert seen[-1].arrived == 1 + _BURST, "all that came are known"
 
 
+def test_the_past_is_decided_anew(elastic: Stack) -> None:
+    done = elastic.run("scaler", "replay", "elastic", "--json", "--slots", "4", "--max-workers", "4")
+    assert done.returncode == 0, done.stderr
+    rows = {row["policy"]: row for row in json.loads(done.stdout)}
+    assert set(rows) == {"headrace", "keda", "fixed", "oracle"}
+    assert {row["served"] for row in rows.values()} == {1 + _BURST}
+    nobody = elastic.run("scaler", "replay", "nobody")
+    assert (nobody.returncode, nobody.stderr.count("\n")) == (1, 1)
+    assert "nothing about a model 'nobody'" in nobody.stderr
+
+
 def results(stack: Stack) -> list[str]:
     records = read(stack, _TOPICS.results)
     return [record.headers[h.CAUSATION_ID].decode() for record in records]

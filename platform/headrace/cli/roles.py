@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli.serve import serve
+from headrace.cli.simulate import replay
 from headrace.settings import load
 
 _ParentPipe = Annotated[
@@ -48,8 +49,10 @@ def dispatcher(*, parent_pipe: _ParentPipe = False) -> None:
     serve("dispatcher", run, parent_pipe=parent_pipe)
 
 
-def scaler(*, parent_pipe: _ParentPipe = False) -> None:
+def scaler(context: typer.Context, *, parent_pipe: _ParentPipe = False) -> None:
     """Run the scaler: starts and stops workers."""
+    if context.invoked_subcommand is not None:
+        return
     from headrace.scaler.app import run  # noqa: PLC0415
 
     serve("scaler", run, parent_pipe=parent_pipe)
@@ -64,5 +67,8 @@ def migrate() -> None:
 
 def register(app: Any) -> None:
     """Add the commands to `app`."""
-    for command in (gateway, worker, dispatcher, scaler, migrate):
+    for command in (gateway, worker, dispatcher, migrate):
         app.command(rich_help_panel="Roles")(command)
+    scaling = typer.Typer(invoke_without_command=True, callback=scaler)
+    scaling.command()(replay)
+    app.add_typer(scaling, name="scaler", rich_help_panel="Roles")

@@ -1,16 +1,20 @@
 """How many requests come in a second, from the ends of the logs. Pure.
 
 What is planned ahead is what comes steadily. A burst is in the backlog already, and to expect it again would
-start workers for nothing: of the last minute's intervals the fullest do not count.
+start workers for nothing: of a window's twelve parts the two fullest do not count. The window is as long as
+what is planned, so that no more is expected than has come in as long a time.
 """
 
+import math
 from collections import deque
 from typing import Final
 
 _INTERVAL_S: Final = 5.0
-_INTERVALS: Final = 12
+_LEAST_S: Final = 60.0
+_MOST_S: Final = 1800.0
+_PARTS: Final = 12
 _DROPPED: Final = 2
-"""A burst lies in so many intervals at most."""
+"""A burst lies in so many parts at most."""
 
 
 class Arrivals:
@@ -18,7 +22,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._total: int | None = None
-        self._counts: deque[int] = deque(maxlen=_INTERVALS)
+        self._counts: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
         self._began_s = 0.0
         self.last_s: float | None = None
 
@@ -34,23 +38,20 @@ class Arrivals:
         new = max(0, total - self._total)
         self._total = total
         if new:
-            if self.last_s is None or now_s - self.last_s > _INTERVALS * _INTERVAL_S:
-                self._counts.clear()
-                self._began_s = now_s
             self.last_s = now_s
-        if not self._counts:
-            self._counts.append(0)
-        while now_s - self._began_s >= _INTERVAL_S:
-            self._counts.append(0)
-            self._began_s += _INTERVAL_S
-            if now_s - self._began_s > _INTERVALS * _INTERVAL_S:
-                self._began_s = now_s
+        passed = int((now_s - self._began_s) / _INTERVAL_S)
+        if passed > 0:
+            self._counts.extend([0] * min(passed, self._counts.maxlen or 0))
+            self._began_s += passed * _INTERVAL_S
         self._counts[-1] += new
 
-    def per_s(self, now_s: float) -> float:
-        """Requests a second that come steadily; 0 until there are three whole intervals."""
-        if self.last_s is None or now_s - self.last_s > _INTERVALS * _INTERVAL_S:
+    def per_s(self, now_s: float, window_s: float) -> float:
+        """Requests a second that come steadily, by the latest window of about this length."""
+        window_s = min(max(window_s, _LEAST_S), _MOST_S)
+        if self.last_s is None or now_s - self.last_s > window_s:
             return 0.0
-        whole = sorted(list(self._counts)[:-1])
-        counted = whole[:-_DROPPED]
-        return sum(counted) / (len(counted) * _INTERVAL_S) if counted else 0.0
+        size = math.ceil(window_s / _PARTS / _INTERVAL_S)
+        whole = list(self._counts)[-1 - size * _PARTS : -1]
+        parts = sorted(sum(whole[at : at + size]) for at in range(0, len(whole), size))
+        # What was before there was anything counts as nothing.
+        return sum(parts[:-_DROPPED]) / ((_PARTS - _DROPPED) * size * _INTERVAL_S)

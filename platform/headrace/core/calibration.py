@@ -7,7 +7,8 @@ was busy for `busy_s` and finished n requests, each of `slot_s / n`, needs for o
     at least  slot_s / (n * capacity)   as if more of them beside it cost nothing
     at most   busy_s / n                as if more of them were never faster
 
-and the two meet when it is full. What was learned from a full worker is kept between them.
+and the two meet when it is full. What is known is kept between them: it follows the lower one, up at once and
+down slowly, because a worker that is not full cannot say that a full one is faster. A full one can.
 """
 
 import math
@@ -15,8 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-_MEMORY_S: Final = 60.0
-"""Of busy time: what was so long ago counts for a third."""
+_MEMORY: Final = 300.0
+"""Requests: what was so many ago counts for a third."""
+_QUICK: Final = 100.0
+_SLOW: Final = 3000.0
+"""In so many requests two thirds of a difference are taken over."""
+_FULL: Final = 0.9
 _STARTS: Final = 20
 
 
@@ -50,20 +55,22 @@ class Calibration:
         """With a sample more."""
         if sample.busy_s <= 0:
             return self
-        kept = math.exp(-sample.busy_s / _MEMORY_S)
+        kept = math.exp(-sample.completed / _MEMORY)
         completed = self.completed * kept + sample.completed
         busy_s = self.busy_s * kept + sample.busy_s
         slots = self.slots * kept + sample.slot_s / max(1, sample.capacity)
         found = replace(self, completed=completed, busy_s=busy_s, slots=slots)
-        if completed < 1:
+        if not sample.completed:
             return found
+        share = sample.completed / completed
+        tokens = self.tokens + (sample.tokens / sample.completed - self.tokens) * share
         most = busy_s / completed
         least = min(most, slots / completed)
-        work_s = least if self.work_s is None else min(max(self.work_s, least), most)
-        share = sample.completed / completed
-        tokens = self.tokens
-        if sample.completed:
-            tokens += (sample.tokens / sample.completed - tokens) * share
+        if self.work_s is None:
+            return replace(found, work_s=least, tokens=tokens)
+        is_sure = least > self.work_s or least >= _FULL * most
+        taken = 1 - math.exp(-sample.completed / (_QUICK if is_sure else _SLOW))
+        work_s = min(self.work_s + (least - self.work_s) * taken, most)
         return replace(found, work_s=work_s, tokens=tokens)
 
     def started(self, took_s: float) -> "Calibration":

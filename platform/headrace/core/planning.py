@@ -114,8 +114,12 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
         if age_s <= _PENDING_LIMIT * crew.cold_start_s
     ]
     supply = Supply(crew.warm, etas_s, crew.cold_start_s)
-    demand = Demand((load.waiting + load.running) * crew.work_s, load.arriving_per_s * crew.work_s)
+    # What runs is on its way: it needs the workers that it runs on, and no others.
+    demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s)
     found = size(demand, supply, Dials(dials.min_workers, most, dials.utilization, dials.drain_target_s))
+    hosts = min(most, _hosts(load, crew))
+    if hosts > found.workers:
+        return Size(hosts, f"{load.running} running need {hosts} ({found.reason})")
     useful = _useful(load, crew, supply, dials)
     if useful < found.workers and dials.min_workers < found.workers:
         enough = max(useful, dials.min_workers)
@@ -123,10 +127,21 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     return found
 
 
+def _hosts(load: Load, crew: Crew) -> int:
+    """Workers that hold all that runs."""
+    slots = (crew.free + load.running) / crew.warm if crew.warm else 0.0
+    return math.ceil(load.running / slots) if slots else 0
+
+
+def horizon_s(dials: Dials, cold_start_s: float) -> float:
+    """How far is planned ahead."""
+    return max(dials.drain_target_s, 2 * cold_start_s)
+
+
 def _useful(load: Load, crew: Crew, supply: Supply, dials: Dials) -> int:
     """Workers that have something to begin: a request that runs cannot be shared by two."""
-    horizon_s = max(dials.drain_target_s, crew.cold_start_s)
-    unserved = max(0, load.waiting - crew.free) + load.arriving_per_s * horizon_s
+    coming = load.arriving_per_s * horizon_s(dials, crew.cold_start_s)
+    unserved = max(0, load.waiting - crew.free) + coming
     return supply.workers + math.floor(unserved)
 
 

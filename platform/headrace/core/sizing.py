@@ -39,7 +39,7 @@ class Due(NamedTuple):
 class Demand(NamedTuple):
     """Work in seconds of one warm worker.
 
-    work_s: what waits and what runs. arriving: seconds of work that come in a second.
+    work_s: what waits. arriving: seconds of work that come in a second.
     due: deadlines, each with all the work that must be done by then.
     """
 

@@ -9,7 +9,7 @@ from headrace.contracts.events import ModelDeployed, WorkerHeartbeat, WorkerStat
 from headrace.core.arrivals import Arrivals
 from headrace.core.calibration import Calibration, Sample
 from headrace.core.pacing import Pace, PaceRules
-from headrace.core.planning import Crew, Load, Plan, Rules, plan
+from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
 from headrace.core.scaling import Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.settings import ScalerSettings
@@ -62,6 +62,12 @@ class Known:
         return self.calibration.cold_start_s(0.9, self.settings.cold_start_s)
 
     @property
+    def work_s(self) -> float | None:
+        """Seconds of one full worker for a request; what the manifest says until it was measured."""
+        measured = self.calibration.work_s
+        return self.deployed.manifest.scaling.work_s if measured is None else measured
+
+    @property
     def target(self) -> int:
         """How many workers there are to be."""
         scaling = self.deployed.manifest.scaling
@@ -106,13 +112,14 @@ class Known:
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
+        rules = rules_for(self.deployed, self.settings)
         running = sum(worker.running for worker in workers)
         backlog = self.depth.backlog if self.depth else 0
         self.load = Load(
             waiting=max(0, backlog - running),
             running=min(running, backlog),
             retrying=self.retrying,
-            arriving_per_s=self.arrivals.per_s(now_s),
+            arriving_per_s=self.arrivals.per_s(now_s, horizon_s(rules.dials, self.cold_start_s)),
             idle_s=now_s - self.busy_at_s,
         )
         starting = [worker for worker in workers if worker.phase is Phase.STARTING]
@@ -120,9 +127,12 @@ class Known:
             warm=sum(worker.phase is Phase.READY for worker in workers),
             free=free,
             starting_s=[now_s - worker.started_at_s for worker in starting],
-            work_s=self.calibration.work_s,
+            work_s=self.work_s,
             cold_start_s=self.cold_start_s,
         )
-        self.plan = plan(self.load, self.crew, rules_for(self.deployed, self.settings), self.pace, now_s)
+        if self.plan is None:
+            # Whoever scaled before us had its reasons.
+            self.pace = replace(self.pace, target=self.crew.warm + len(starting))
+        self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan

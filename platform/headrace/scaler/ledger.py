@@ -85,7 +85,7 @@ class Ledger:
     ) -> Decision:
         self._seq += 1
         load, plan = known.load, known.plan
-        work_s = known.calibration.work_s
+        work_s = known.work_s
         return Decision(
             model=known.deployed.name,
             version=known.deployed.version,

@@ -17,20 +17,22 @@ def fed(counts, every_s=1.0, start=1000):
 
 def test_what_was_there_before_has_not_just_arrived():
     arrivals, now_s = fed([0] * 30)
-    assert arrivals.per_s(now_s) == 0.0
+    assert arrivals.per_s(now_s, 60) == 0.0
     assert arrivals.last_s is None
     assert arrivals.total == 1000
 
 
-def test_a_steady_stream():
-    arrivals, now_s = fed([3] * 60)
-    assert arrivals.per_s(now_s) == pytest.approx(3.0, rel=0.1)
+@pytest.mark.parametrize("window_s", [1, 60, 300, 9000])
+def test_a_steady_stream(window_s):
+    arrivals, now_s = fed([3] * 3000)
+    assert arrivals.per_s(now_s, window_s) == pytest.approx(3.0, rel=0.02)
     assert arrivals.last_s == now_s
 
 
-def test_a_stream_is_known_after_some_intervals():
-    arrivals, now_s = fed([3] * 17)
-    assert arrivals.per_s(now_s) == pytest.approx(3.0, rel=0.2)
+def test_no_more_is_expected_than_has_come():
+    arrivals, now_s = fed([3] * 30)
+    assert arrivals.per_s(now_s, 60) * 60 == pytest.approx(72, abs=20)
+    assert arrivals.per_s(now_s, 600) * 600 <= 90
 
 
 @pytest.mark.parametrize("at", range(12))
@@ -38,27 +40,28 @@ def test_a_burst_is_not_expected_again(at):
     counts = [0] * 40
     counts[at : at + 2] = [500, 500]
     arrivals, now_s = fed(counts)
-    assert arrivals.per_s(now_s) == 0.0
+    assert arrivals.per_s(now_s, 60) == 0.0
+    assert arrivals.per_s(now_s, 600) == 0.0
 
 
 def test_a_burst_in_a_stream_leaves_the_stream():
-    counts = [3] * 60
-    counts[30] = 500
+    counts = [3] * 90
+    counts[60] = 500
     arrivals, now_s = fed(counts)
-    assert arrivals.per_s(now_s) == pytest.approx(3.0, rel=0.1)
+    assert arrivals.per_s(now_s, 60) == pytest.approx(3.0, rel=0.1)
 
 
-def test_after_a_minute_of_silence_it_begins_anew():
-    arrivals, now_s = fed([3] * 60)
-    assert arrivals.per_s(now_s + 61) == 0.0
-    arrivals.tell(arrivals.total + 5, now_s + 100)
-    assert arrivals.per_s(now_s + 100) == 0.0
+def test_nothing_is_expected_after_a_window_of_silence():
+    arrivals, now_s = fed([3] * 90)
+    arrivals.tell(arrivals.total, now_s + 30)
+    assert 0 < arrivals.per_s(now_s + 30, 60) < 2
+    assert arrivals.per_s(now_s + 61, 60) == 0.0
 
 
 def test_a_long_gap_between_two_looks_is_no_work():
     arrivals, now_s = fed([1])
-    arrivals.tell(arrivals.total + 1, now_s + 1e6)
-    assert arrivals.per_s(now_s + 1e6) == 0.0
+    arrivals.tell(arrivals.total + 1, now_s + 1e9)
+    assert arrivals.per_s(now_s + 1e9, 60) == 0.0
 
 
 def test_a_count_that_falls_is_no_arrival():

@@ -39,10 +39,18 @@ def test_no_more_workers_than_partitions_or_than_are_allowed():
 
 def test_a_request_that_runs_is_no_work_for_another_worker():
     crew = Crew(warm=1, work_s=100.0, cold_start_s=1.0)
-    found = run(Load(running=1), crew, target=1)
-    assert found.needed == 1
+    assert run(Load(running=1), crew, target=1).needed == 1
+    found = run(Load(waiting=2, running=1), crew, target=1)
+    assert found.needed == 3
     assert "no work for more" in found.reason
-    assert run(Load(waiting=2, running=1), crew, target=1).needed == 3
+
+
+def test_what_runs_needs_the_workers_that_it_runs_on():
+    crew = Crew(warm=4, free=8, work_s=1.0, cold_start_s=10.0)
+    found = run(Load(running=32), crew, target=4)
+    assert found.needed == 4
+    assert "32 running need 4" in found.reason
+    assert run(Load(running=5), crew._replace(free=35), target=4).needed == 1
 
 
 def test_what_a_ready_worker_can_begin_at_once_is_no_work_for_another():

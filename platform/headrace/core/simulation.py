@@ -1,0 +1,233 @@
+"""A model's queue and workers in virtual time, under any policy, of which the scaler's is one. Pure.
+
+A worker has slots; a request has one to itself for as long as it takes there, whatever runs beside it, which
+is what a batching engine does at its best. Requests start in the order in which they come.
+"""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from headrace.core.calibration import quantile
+
+_EPSILON_S: Final = 1e-9
+
+
+class Job(NamedTuple):
+    """A request. work_s: seconds of one full worker."""
+
+    at_s: float
+    work_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the workers run. slots: requests at once; cold_start_s: from the order until it serves."""
+
+    slots: int = 16
+    cold_start_s: float = 30.0
+
+
+class View(NamedTuple):
+    """What a policy may see. arrived, completed, busy_s, slot_s: ever since. started_s: of those just ready.
+
+    warm: those that serve, free: slots of theirs. starting_s: ages. Neither counts who drains.
+    """
+
+    now_s: float
+    waiting: int
+    running: int
+    arrived: int
+    completed: int
+    busy_s: float
+    slot_s: float
+    warm: int
+    free: int
+    starting_s: Sequence[float]
+    started_s: Sequence[float]
+
+
+class Policy(Protocol):
+    """Decides how many workers there are to be. interval_s: until it is asked again.
+
+    foresees: it may want workers before anything comes.
+    """
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds of virtual time."""
+        ...
+
+    @property
+    def foresees(self) -> bool:
+        """See above."""
+        ...
+
+    def workers(self, view: View) -> int:
+        """The number from now on."""
+        ...
+
+
+class Moment(NamedTuple):
+    """The model at one time, for plots."""
+
+    at_s: float
+    waiting: int
+    running: int
+    warm: int
+    workers: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of it. gpu_s: of all workers, from the order to the end. waits_s: from arrival to start."""
+
+    gpu_s: float = 0.0
+    starts: int = 0
+    most: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+
+    def wait_s(self, share: float) -> float:
+        """So long waits at most `share` of all requests."""
+        return quantile(self.waits_s, share) if self.waits_s else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    ordered_s: float
+    ready_s: float
+    running: int = 0
+    drains: bool = False
+    busy_since_s: float = 0.0
+    is_told: bool = False
+
+
+def simulate(jobs: Sequence[Job], site: Site, policy: Policy, until_s: float) -> Outcome:
+    """Run until `until_s`; jobs in the order of their times."""
+    return _Run(jobs, site, policy, until_s).run()
+
+
+class _Run:
+    def __init__(self, jobs: Sequence[Job], site: Site, policy: Policy, until_s: float) -> None:
+        self._jobs = jobs
+        self._site = site
+        self._policy = policy
+        self._until_s = until_s
+        self._next = 0
+        self._ticked_s = -math.inf
+        self._queue: deque[Job] = deque()
+        self._workers: list[_Worker] = []
+        self._ends: list[tuple[float, int, _Worker, float]] = []
+        self._serial = 0
+        self._completed = 0
+        self._busy_s = 0.0
+        self._slot_s = 0.0
+        self._found = Outcome()
+
+    def run(self) -> Outcome:
+        """From tick to tick; a model that has nothing is not ticked until something comes."""
+        tick_s = 0.0
+        while tick_s <= self._until_s:
+            self._pass(tick_s)
+            self._decide(tick_s)
+            self._ticked_s, interval_s = tick_s, self._policy.interval_s
+            tick_s += interval_s
+            if self._workers or self._queue or self._policy.foresees:
+                continue
+            if self._next == len(self._jobs):
+                break
+            tick_s = max(tick_s, math.ceil(self._jobs[self._next].at_s / interval_s) * interval_s)
+        for worker in self._workers:
+            self._found.gpu_s += max(0.0, self._until_s - worker.ordered_s)
+        return self._found
+
+    def _pass(self, until_s: float) -> None:
+        """All that happens until then, in its order."""
+        while True:
+            arrival_s = self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf
+            end_s = self._ends[0][0] if self._ends else math.inf
+            ready_s = min((w.ready_s for w in self._workers if not w.is_told), default=math.inf)
+            now_s = min(arrival_s, end_s, ready_s)
+            if now_s > until_s:
+                return
+            if now_s == ready_s:
+                for worker in self._workers:
+                    worker.is_told |= worker.ready_s <= now_s
+            elif now_s == end_s:
+                self._end(*heapq.heappop(self._ends))
+            else:
+                self._queue.append(self._jobs[self._next])
+                self._next += 1
+            self._begin(now_s)
+
+    def _begin(self, now_s: float) -> None:
+        while self._queue:
+            open_ = [w for w in self._workers if w.is_told and not w.drains and w.running < self._site.slots]
+            if not open_:
+                return
+            worker = min(open_, key=lambda each: each.running)
+            job = self._queue.popleft()
+            self._found.waits_s.append(now_s - job.at_s)
+            if worker.running == 0:
+                worker.busy_since_s = now_s
+            worker.running += 1
+            takes_s = job.work_s * self._site.slots
+            self._serial += 1
+            heapq.heappush(self._ends, (now_s + takes_s, self._serial, worker, takes_s))
+
+    def _end(self, now_s: float, _: int, worker: _Worker, took_s: float) -> None:
+        worker.running -= 1
+        self._completed += 1
+        self._slot_s += took_s
+        if worker.running == 0:
+            self._busy_s += now_s - worker.busy_since_s
+            if worker.drains:
+                self._remove(worker, now_s)
+
+    def _remove(self, worker: _Worker, now_s: float) -> None:
+        self._workers.remove(worker)
+        self._found.gpu_s += now_s - worker.ordered_s
+
+    def _view(self, now_s: float) -> View:
+        kept = [worker for worker in self._workers if not worker.drains]
+        warm = [worker for worker in kept if worker.is_told]
+        busy_s = sum(now_s - worker.busy_since_s for worker in self._workers if worker.running)
+        return View(
+            now_s=now_s,
+            waiting=len(self._queue),
+            running=len(self._ends),
+            arrived=self._next,
+            completed=self._completed,
+            busy_s=self._busy_s + busy_s,
+            slot_s=self._slot_s,
+            warm=len(warm),
+            free=sum(self._site.slots - worker.running for worker in warm),
+            starting_s=[now_s - worker.ordered_s for worker in kept if not worker.is_told],
+            started_s=[w.ready_s - w.ordered_s for w in warm if w.ready_s > self._ticked_s + _EPSILON_S],
+        )
+
+    def _decide(self, now_s: float) -> None:
+        view = self._view(now_s)
+        target = self._policy.workers(view)
+        have = view.warm + len(view.starting_s)
+        for _ in range(target - have):
+            self._workers.append(_Worker(now_s, now_s + self._site.cold_start_s))
+            self._found.starts += 1
+        if target < have:
+            self._stop(have - target, now_s)
+        moment = Moment(now_s, view.waiting, view.running, view.warm, len(self._workers))
+        self._found.most = max(self._found.most, moment.workers)
+        self._found.moments.append(moment)
+
+    def _stop(self, number: int, now_s: float) -> None:
+        """As `core.scaling` chooses: those not ready, those with least to finish, the newest."""
+        kept = [worker for worker in self._workers if not worker.drains]
+        kept.sort(key=lambda each: (each.is_told, each.running, -each.ordered_s))
+        for worker in kept[:number]:
+            worker.drains = True
+            if worker.running == 0:
+                self._remove(worker, now_s)

@@ -1,0 +1,72 @@
+"""Who acts, on a real broker."""
+
+import asyncio
+
+import pytest
+
+from headrace.contracts.topics import TopicPlan
+from headrace.core.ports import Outgoing
+from headrace.kafka.admin import Admin
+from headrace.kafka.leadership import Leadership
+from headrace.kafka.producer import Producer
+from headrace.settings import KafkaSettings
+
+pytestmark = pytest.mark.slow
+
+
+async def until(is_so, timeout_s=20.0):
+    async with asyncio.timeout(timeout_s):
+        while not is_so():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def candidate(broker, request):
+    """Makes candidates of one election."""
+    settings = KafkaSettings(bootstrap_servers=broker, replication_factor=1, min_insync_replicas=1)
+    topic = f"{request.node.name}.leader"
+    async with Admin(settings) as admin:
+        await admin.ensure_topics([TopicPlan(topic, 1)])
+    producer = Producer(settings, source="test")
+    await producer.start()
+    made = []
+
+    async def make():
+        leadership = Leadership(settings, topic, producer, Outgoing(topic, b"{}", b"leader"))
+        await leadership.start()
+        made.append(leadership)
+        return leadership
+
+    yield make
+    for each in made:
+        await each.stop()
+    await producer.stop()
+
+
+async def test_one_leads_and_another_follows_it_with_a_higher_epoch(candidate):
+    first = await candidate()
+    await until(lambda: first.epoch is not None)
+    assert await first.confirm()
+
+    second = await candidate()
+    await until(lambda: not second.may_lead and first.epoch is not None)
+    assert second.epoch is None
+    assert not await second.confirm()
+    assert await first.confirm(), "who leads goes on leading when another comes"
+    before = first.epoch
+
+    await first.stop()
+    await until(lambda: second.epoch is not None)
+    assert second.epoch > before
+    assert await second.confirm()
+
+
+async def test_one_whose_partition_went_to_another_cannot_confirm(candidate):
+    first = await candidate()
+    await until(lambda: first.epoch is not None)
+    # It stops speaking to the broker, as a process that was stopped does, and does not know it.
+    first._raw._coordinator._heartbeat_task.cancel()
+    second = await candidate()
+    await until(lambda: second.epoch is not None)
+    assert not await first.confirm()
+    assert await second.confirm()

@@ -1,0 +1,91 @@
+"""`headrace simulate`: what it reads, prints and draws."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli import arrivals
+from headrace.cli.arrivals import Speed
+from headrace.cli.main import app
+from headrace.contracts.errors import SetupError
+
+FAST = ("simulate", "--hours", "0.5", "--rate", "0.2", "--max-workers", "4")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_policies_side_by_side():
+    done = run(*FAST, "--pattern", "steady", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.output)
+    assert [row["policy"] for row in rows] == ["headrace", "keda", "fixed", "oracle"]
+    assert len({row["served"] for row in rows}) == 1
+    assert all(row["gpu_hours"] > 0 for row in rows)
+
+
+def test_a_table_for_people():
+    done = run(*FAST, "--pattern", "bursts", "--policy", "headrace", "--models", "3")
+    title, head, row = done.output.splitlines()
+    assert title.startswith("bursts: ")
+    assert "3 models" in title
+    assert head.split()[:2] == ["policy", "gpu_hours"]
+    assert row.startswith("headrace ")
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_plot(tmp_path, ending):
+    path = tmp_path / f"plot.{ending}"
+    done = run(*FAST, "--pattern", "daily", "--plot", str(path))
+    assert done.exit_code == 0, done.output
+    assert path.stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "either --arrivals FILE or --pattern NAME"),
+        (("--pattern", "steady", "--arrivals", "x.csv"), "either --arrivals FILE or --pattern NAME"),
+        (("--pattern", "tides"), "no pattern 'tides'; there are steady, daily"),
+        (("--pattern", "steady", "--policy", "wish"), "no policy 'wish'; there are headrace, keda"),
+        (("--arrivals", "/nowhere.csv"), "/nowhere.csv: No such file"),
+        (("--pattern", "steady", "--plot", "/nowhere/plot.png"), "/nowhere/plot.png cannot be written"),
+        (("--pattern", "steady", "--plot", "plot.what"), "plot.what cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments, why):
+    done = run("simulate", "--hours", "0.1", *arguments)
+    assert isinstance(done.exception, SetupError)
+    assert why in str(done.exception)
+
+
+def test_recorded_arrivals(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:50.9951690,400,10\n\n"
+        "2023-11-16 18:15:46.4951690,100,20\n"
+    )
+    assert arrivals.read(path, Speed(100.0, 10.0)) == [(0.0, 3.0), (4.5, 5.0)]
+    path.write_text("0.5,100,10,more\n1.5,0,10\n")
+    assert arrivals.read(path, Speed(100.0, 10.0)) == [(0.0, 2.0), (1.0, 1.0)]
+    done = run("simulate", "--arrivals", str(path), "--policy", "keda")
+    assert "trace.csv: 2 requests" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"time,in,out\n", "holds no requests"),
+        (b"1,2,3\nsoon,2,3\n", "trace.csv:2: not a request: 'soon,2,3'"),
+        (b"1,2,3\n1,2\n", "trace.csv:2: not a request: '1,2'"),
+        (b"\xff\xfe\n", "is not text"),
+    ],
+)
+def test_what_is_no_trace(tmp_path, text, why):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(text)
+    with pytest.raises(SetupError, match=why):
+        arrivals.read(path, Speed(1.0, 1.0))

@@ -1,0 +1,109 @@
+"""One model, from its heartbeats and its topics to a number of workers."""
+
+import pytest
+
+from headrace.contracts.decisions import Learned
+from headrace.contracts.events import ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.manifest import Manifest
+from headrace.core.scaling import Phase, Worker
+from headrace.scaler.known import Depth, Known
+from headrace.settings import ScalerSettings
+
+
+def deployed(version="v1", partitions=12, **scaling):
+    manifest = Manifest.model_validate(
+        {
+            "name": "chat",
+            "engine": {"kind": "echo"},
+            "scaling": {"min_workers": 0, "max_workers": 8} | scaling,
+        }
+    )
+    return ModelDeployed(
+        name="chat", slug="chat", version=version, package_url="s3://b/k", manifest=manifest,
+        partitions=partitions, deployed_at_s=0,
+    )  # fmt: skip
+
+
+def beat(completed=0, busy_s=0.0, slot_s=0.0, *, version="v1", state=WorkerState.READY, tokens=0):
+    return WorkerHeartbeat(
+        id="w", pid=1, host="h", model="chat", version=version, state=state, in_flight=0, capacity=4,
+        completed=completed, busy_s=busy_s, slot_s=slot_s, tokens=tokens, started_at_s=0, sent_at_s=0,
+    )  # fmt: skip
+
+
+def worker(phase=Phase.READY, running=0, started_at_s=0.0):
+    return Worker("w", "chat", "v1", phase, started_at_s, running)
+
+
+@pytest.fixture
+def known():
+    return Known(deployed(), ScalerSettings(cold_start_s=10.0))
+
+
+def test_what_a_request_costs_is_heard(known):
+    known.hear(beat(), beat(100, 10.0, 40.0, tokens=500))
+    assert known.work_s == pytest.approx(0.1)
+    assert known.calibration.tokens == 5.0
+
+
+def test_another_version_or_one_that_does_not_serve_says_nothing(known):
+    known.hear(beat(version="v0"), beat(100, 10.0, 40.0, version="v0"))
+    known.hear(beat(), beat(100, 10.0, 40.0, state=WorkerState.FAILED))
+    assert known.work_s is None
+
+
+def test_the_manifest_says_it_until_it_is_measured():
+    known = Known(deployed(work_s=3.0), ScalerSettings())
+    assert known.work_s == 3.0
+    known.hear(beat(), beat(100, 10.0, 40.0))
+    assert known.work_s == pytest.approx(0.1)
+
+
+def test_what_was_learned_is_the_first_guess_of_a_new_version(known):
+    known.remember(Learned(model="chat", work_s=2.0, tokens=7.0, starts_s=(1.0, 5.0), at_s=0.0))
+    known.deploy(deployed("v2"))
+    assert (known.work_s, known.cold_start_s, known.deployed.version) == (2.0, 5.0, "v2")
+
+
+def test_as_many_as_the_backlog_needs(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(100, 1000), 50.0)
+    plan = known.decide([], 0, 50.0)
+    # 0.8 * (30 - 10) = 16 seconds of each.
+    assert (plan.needed, known.target) == (7, 7)
+    assert (known.load.waiting, known.load.running) == (100, 0)
+
+
+def test_what_runs_does_not_wait(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(5, 1000), 50.0)
+    known.decide([worker(running=4)], 0, 50.0)
+    assert (known.load.waiting, known.load.running, known.crew.warm) == (1, 4, 1)
+    known.decide([worker(running=9)], 0, 50.0)
+    assert (known.load.waiting, known.load.running) == (0, 5), "a heartbeat may be late"
+
+
+def test_idle_from_the_last_thing_there_was_to_do(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(1, 1), 0.0)
+    known.decide([], 0, 0.0)
+    known.measure(Depth(0, 1), 30.0)
+    known.decide([worker()], 4, 30.0)
+    assert (known.load.idle_s, known.target) == (30.0, 1)
+    known.measure(Depth(0, 2), 31.0)
+    known.decide([worker()], 4, 60.0)
+    assert known.load.idle_s == 29.0, "one came and went between two looks"
+    known.decide([worker()], 4, 91.0)
+    assert known.target == 0
+
+
+def test_targets_stay_within_what_the_manifest_says_now(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(100, 1000), 50.0)
+    known.decide([], 0, 50.0)
+    known.deploy(deployed("v2", min_workers=1, max_workers=3))
+    assert known.target == 3
+    assert not known.is_fixed
+    known.deploy(deployed("v3", min_workers=9, max_workers=9))
+    assert known.target == 9
+    assert known.is_fixed
