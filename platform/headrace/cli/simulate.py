@@ -9,11 +9,11 @@ import typer
 
 from headrace.cli import arrivals, comparison
 from headrace.cli.comparison import POLICIES, Setup
+from headrace.cli.patterns import PATTERNS, jobs
 from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
 from headrace.contracts.decisions import Decision
 from headrace.contracts.errors import InvalidRequest, SetupError
 from headrace.core import history
-from headrace.core.patterns import PATTERNS, jobs
 from headrace.core.simulation import Job, Outcome, Site
 from headrace.core.sizing import Dials
 from headrace.kafka.reader import PartitionReader

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.patterns import PATTERNS, jobs
+from headrace.cli.patterns import PATTERNS, jobs
 from headrace.core.planning import Rules
 from headrace.core.policies import Fixed, Keda, Oracle, Ours
 from headrace.core.simulation import Job, Site, simulate

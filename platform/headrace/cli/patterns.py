@@ -1,4 +1,4 @@
-"""Arrivals made up, by a seed, for the simulator. Pure."""
+"""Arrivals made up, by a seed, for the simulator."""
 
 import math
 import random
