@@ -41,7 +41,7 @@ _IDLE: Final = """
 schema: headrace.function/v1
 name: idle
 engine: {kind: echo}
-scaling: {min_workers: 0, max_workers: 1}
+scaling: {min_workers: 0, max_workers: 0}
 """
 
 

@@ -201,3 +201,47 @@ async def test_a_broker_that_never_tells_is_one_sentence(admin, publish, monkeyp
     monkeypatch.setattr(backlog, "_PATIENCE_S", 0.3)
     with pytest.raises(Unavailable, match="did not tell the backlog"):
         await admin.backlog("echo")
+
+
+class TestFollowing:
+    """Again and again, at little cost."""
+
+    async def test_tells_what_reading_tells(self, admin, publish, commit):
+        await publish(5)
+        await commit(0, 2)
+        await publish(3, Lane.FLEX, 1)
+
+        for _ in range(2):
+            found = await admin.follow_backlog(["echo"], ["echo"])
+            assert waiting(found) == waiting(await admin.backlog("echo"))
+            assert sum(row.end for row in found) == 8
+
+    async def test_what_comes_is_seen_at_once_also_of_idle_models(self, admin, publish):
+        assert waiting(await admin.follow_backlog(["echo"], [])) == {}
+        await publish(2)
+        assert waiting(await admin.follow_backlog(["echo"], [])) == {(Lane.DEFAULT, 0): (2, 2)}
+
+    async def test_commits_are_read_of_those_that_live(self, admin, publish, commit, monkeypatch):
+        await publish(4)
+        await admin.follow_backlog(["echo"], [])
+        await commit(0, 4)
+        assert waiting(await admin.follow_backlog(["echo"], [])) == {(Lane.DEFAULT, 0): (4, 4)}
+        assert waiting(await admin.follow_backlog(["echo"], ["echo"])) == {}
+        await publish(1)
+        await commit(0, 5)
+        monkeypatch.setattr(backlog, "_IDLE_S", 0.0)
+        assert waiting(await admin.follow_backlog(["echo"], [])) == {}, "and of others now and then"
+
+    async def test_a_model_that_is_new_is_there_at_once(self, admin, settings, publish):
+        await admin.follow_backlog(["echo"], [])
+        topics = settings.kafka.topics
+        await admin.ensure_topics(topics.request_plans("young", 2))
+        found = await admin.follow_backlog(["echo", "young"], [])
+        assert Counter(row.model_slug for row in found) == {"echo": 12, "young": 6}
+        found = await admin.follow_backlog(["young"], [])
+        assert {row.model_slug for row in found} >= {"young"}
+
+    async def test_only_those_that_were_asked_for(self, admin, settings, model):
+        await admin.ensure_topics(settings.kafka.topics.request_plans("other", 2))
+        found = await admin.follow_backlog(["echo"], [])
+        assert {row.model_slug for row in found} == {"echo"}

@@ -9,9 +9,8 @@ from headrace.core.ports import Outgoing
 from headrace.kafka.admin import Admin
 from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
-from headrace.settings import KafkaSettings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.broker
 
 
 async def until(is_so, timeout_s=20.0):
@@ -21,18 +20,18 @@ async def until(is_so, timeout_s=20.0):
 
 
 @pytest.fixture
-async def candidate(broker, request):
+async def candidate(settings):
     """Makes candidates of one election."""
-    settings = KafkaSettings(bootstrap_servers=broker, replication_factor=1, min_insync_replicas=1)
-    topic = f"{request.node.name}.leader"
-    async with Admin(settings) as admin:
+    kafka = settings.kafka
+    topic = kafka.topics.scaler
+    async with Admin(kafka) as admin:
         await admin.ensure_topics([TopicPlan(topic, 1)])
-    producer = Producer(settings, source="test")
+    producer = Producer(kafka, source="test")
     await producer.start()
     made = []
 
     async def make():
-        leadership = Leadership(settings, topic, producer, Outgoing(topic, b"{}", b"leader"))
+        leadership = Leadership(kafka, topic, producer, Outgoing(topic, b"{}", b"leader"))
         await leadership.start()
         made.append(leadership)
         return leadership

@@ -34,7 +34,7 @@ _Drain = Annotated[
 ]
 _Idle = Annotated[float | None, typer.Option("--idle", min=0, help="Seconds without work until the last go.")]
 _Threshold = Annotated[float, typer.Option("--keda-threshold", min=0.1, help="KEDA's lagThreshold.")]
-_Most = Annotated[int, typer.Option("--max-workers", min=1)]
+_Most = Annotated[int, typer.Option("--max-workers", min=1, help="Of each model.")]
 _Slots = Annotated[int, typer.Option(min=1, help="Requests that a worker runs at once.")]
 
 

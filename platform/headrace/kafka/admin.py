@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -99,6 +99,13 @@ class Admin:
         """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
         assert self._backlogs is not None, "not started"
         return await self._backlogs.read(self._settings.topics, model_slug)
+
+    async def follow_backlog(
+        self, slugs: Collection[str], live: Collection[str]
+    ) -> Sequence[PartitionBacklog]:
+        """The same for these models, again and again; see `BacklogReader.follow`."""
+        assert self._backlogs is not None, "not started"
+        return await self._backlogs.follow(self._settings.topics, slugs, live)
 
     async def commit_of(self, group: str, topic: str, partition: int) -> Commit | None:
         """What a group has committed for a partition; a KafkaError when Kafka cannot tell now."""

@@ -24,7 +24,7 @@ from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.scaler.fleet import LEARNED, Fleet
-from headrace.scaler.known import Depth
+from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
 from headrace.scaler.processes import Exit, Processes
 from headrace.settings import Settings
@@ -224,16 +224,13 @@ class Scaler:
         if fixed and now_s - self._looked_s < _FIXED_S:
             return  # no load changes anything
         try:
-            found = await self._admin.backlog()
+            slugs = {known.deployed.slug for known in self.fleet.known.values()}
+            found = await self._admin.follow_backlog(slugs, self.fleet.live(now_s))
         except Unavailable as error:
             _log.warning("the backlog is not known, and nobody goes for that: %s", error)
             return
         self._looked_s = now_s = time.time()
-        depths: dict[str, Depth] = {}
-        for part in found:
-            before = depths.get(part.model_slug, Depth(0, 0))
-            depths[part.model_slug] = Depth(before.backlog + part.requests, before.total + part.end)
-        self.fleet.measure(depths, now_s)
+        self.fleet.measure(depths((each.model_slug, each.requests, each.end) for each in found), now_s)
 
     async def _write(
         self, epoch: int, workers: Sequence[Worker], named: Sequence[tuple[str, Action]], now_s: float

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 _STABLE_S: Final = 10.0
 """A worker that has been ready for so long clears its model's failures."""
 
+_LIVE_S: Final = 10.0
+
 LEARNED: Final = "learned/"
 
 _STALE_S: Final = 60.0
@@ -74,6 +76,11 @@ class Fleet:
             depth = depths.get(known.deployed.slug)
             if depth is not None:
                 known.measure(depth, now_s)
+
+    def live(self, now_s: float) -> set[str]:
+        """Slugs of models of which some worker was heard a moment ago: their commits change."""
+        heard = {beat.model for beat in self.heartbeats.values() if now_s - beat.sent_at_s < _LIVE_S}
+        return {known.deployed.slug for model, known in self.known.items() if model in heard}
 
     def plan(self, workers: Sequence[Worker], now_s: float) -> None:
         """Decide for each model whose topics were read, by what they say now."""

@@ -1,6 +1,6 @@
 """What the scaler knows of one model: what there is to do, what that costs, where it stands. No IO."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -22,6 +22,16 @@ class Depth(NamedTuple):
 
     backlog: int
     total: int
+
+
+def depths(parts: Iterable[tuple[str, int, int]]) -> dict[str, Depth]:
+    """Of each model, by slug; from its partitions' slug, backlog and end."""
+    found: dict[str, list[int]] = {}
+    for slug, backlog, end in parts:
+        sums = found.setdefault(slug, [0, 0])
+        sums[0] += backlog
+        sums[1] += end
+    return {slug: Depth(*sums) for slug, sums in found.items()}
 
 
 def rules_for(deployed: ModelDeployed, settings: ScalerSettings) -> Rules:
