@@ -114,7 +114,7 @@ def draw(outcomes: Mapping[str, Outcome], title: str, path: Path) -> None:
 def _policy(name: str, jobs: Sequence[Job], setup: Setup) -> Policy:
     site, dials = setup.site, setup.dials
     if name == "headrace":
-        rules = Rules(dials, PaceRules(idle_s=setup.idle_s), partitions=dials.max_workers)
+        rules = Rules(dials, PaceRules(idle_s=setup.idle_s))
         return Ours(rules, site.slots, site.cold_start_s, setup.work_s)
     if name == "keda":
         return Keda(setup.keda_threshold, dials.max_workers)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Final, Self
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.events import ModelDeployed
@@ -17,6 +17,8 @@ from headrace.registry.cache import FunctionCache, package_key
 from headrace.registry.function import Package
 from headrace.registry.s3 import Bucket
 from headrace.settings import Settings
+
+_COMPOSITE: Final = (12, 24, 60, 120, 240, 360, 720)
 
 
 async def deploy_all(settings: Settings, packages: Sequence[Package]) -> list[ModelDeployed]:
@@ -71,7 +73,8 @@ class Deployer:
             raise SetupError(
                 f"Model '{manifest.name}' cannot be told from '{other}': they differ only in case"
             )
-        plans = topics.request_plans(model_slug, settings.kafka.partitions)
+        partitions = partitions_for(manifest.scaling.max_workers, settings.kafka.partitions)
+        plans = topics.request_plans(model_slug, partitions)
         await self._admin.ensure_topics(plans)
         await self._admin.commit_initial_offsets(topics.group(model_slug), plans)
         event = ModelDeployed(
@@ -86,6 +89,12 @@ class Deployer:
         )
         await (await self._producer.send(Outgoing(topics.models, event.encode(), manifest.name.encode())))
         return event
+
+
+def partitions_for(max_workers: int, least: int) -> int:
+    """Partitions of a lane: two for each worker, of a number that many numbers of workers share evenly."""
+    wanted = 2 * max_workers if max_workers > 1 else 1
+    return next((number for number in (least, *_COMPOSITE) if number >= max(wanted, least)), wanted)
 
 
 async def _store(settings: Settings, packages: Sequence[Package]) -> None:

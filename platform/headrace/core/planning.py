@@ -18,11 +18,14 @@ _PENDING_LIMIT: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a model is scaled. partitions: of a lane; more workers than that would have none."""
+    """How a model is scaled. partitions: of a lane; more workers than that would have none.
+
+    None: the work is shared without regard to partitions.
+    """
 
     dials: Dials = field(default_factory=Dials)
     pace: PaceRules = field(default_factory=PaceRules)
-    partitions: int = 1
+    partitions: int | None = None
 
 
 class Load(NamedTuple):
@@ -70,8 +73,14 @@ class Share:
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
     """The number of workers for this load, beside the reason for it."""
     dials = rules.dials
-    most = max(dials.min_workers, min(dials.max_workers, rules.partitions))
-    found = _needed(load, crew, dials, most)
+    partitions = rules.partitions
+    most = dials.max_workers if partitions is None else min(dials.max_workers, partitions)
+    found = _needed(load, crew, dials, max(dials.min_workers, most))
+    if partitions is not None and dials.min_workers < found.workers < partitions:
+        number = max(dials.min_workers, even(found.workers, partitions, most))
+        if number != found.workers:
+            told = f"{found.workers} would share {partitions} partitions unevenly"
+            found = Size(number, f"{told} ({found.reason})")
     need = Need(
         workers=found.workers,
         min_workers=dials.min_workers,
@@ -103,6 +112,18 @@ def shared(shares: Mapping[str, Share], most: int) -> dict[str, int]:
         else:
             heapq.heappop(hungry)
     return given
+
+
+def even(workers: int, partitions: int, most: int) -> int:
+    """The least number that does as much as so many workers would with equal shares, or as `most` can.
+
+    Who has the most partitions is done last: eight workers are not done with twelve of them before six are.
+    """
+    each = max(1, partitions // max(1, workers))
+    number = math.ceil(partitions / each)
+    if number <= most:
+        return number
+    return math.ceil(partitions / math.ceil(partitions / max(1, most)))
 
 
 def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:

@@ -34,6 +34,7 @@ from headrace.telemetry.setup import opened
 
 _log = logging.getLogger(__name__)
 
+_ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
 
@@ -110,7 +111,10 @@ class Scaler:
         """Until the next tick, or until something has changed."""
         events = (stop, self.processes.changed, self._leadership.changed)
         waits = [asyncio.create_task(event.wait()) for event in events]
-        await asyncio.wait(waits, timeout=self._settings.scaler.tick_s, return_when=asyncio.FIRST_COMPLETED)
+        # Whoever asks a model that has no worker waits for the look too.
+        is_asleep = any(each.target == 0 and not each.is_fixed for each in self.fleet.known.values())
+        rest_s = self._settings.scaler.tick_s / (_ALERT if is_asleep else 1)
+        await asyncio.wait(waits, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
         for each in waits:
             each.cancel()
 

@@ -1,14 +1,17 @@
 """From what was observed to a number of workers."""
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.core.pacing import Pace
-from headrace.core.planning import Crew, Load, Rules, Share, plan, shared
+from headrace.core.planning import Crew, Load, Rules, Share, even, plan, shared
 from headrace.core.sizing import Dials
 
 
-def rules(least=0, most=10, partitions=64, drain_target_s=30.0):
+def rules(least=0, most=10, partitions=None, drain_target_s=30.0):
     return Rules(Dials(least, most, drain_target_s=drain_target_s), partitions=partitions)
 
 
@@ -35,6 +38,40 @@ def test_no_more_workers_than_partitions_or_than_are_allowed():
     assert run(Load(waiting=1000), given_rules=rules(partitions=4)).needed == 4
     assert run(Load(waiting=1000)).needed == 10
     assert run(Load(waiting=1000), given_rules=rules(most=0)).needed == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "partitions", "most", "number"),
+    [
+        (8, 12, 12, 12),
+        (5, 12, 12, 6),
+        (6, 12, 12, 6),
+        (1, 12, 12, 1),
+        (8, 12, 10, 6),
+        (7, 60, 60, 8),
+        (3, 4, 3, 2),
+    ],
+)
+def test_numbers_that_share_partitions_evenly(workers, partitions, most, number):
+    assert even(workers, partitions, most) == number
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50))
+def test_an_even_number_is_done_as_soon_and_no_smaller_one_is(workers, partitions, most):
+    workers, most = min(workers, partitions, most), min(most, partitions)
+    found = even(workers, partitions, most)
+    assert 1 <= found <= most
+    longest = math.ceil(partitions / found)
+    assert longest <= max(partitions / workers, math.ceil(partitions / most))
+    assert found == 1 or math.ceil(partitions / (found - 1)) > longest
+
+
+def test_the_number_is_rounded_to_an_even_share():
+    found = run(Load(waiting=100), given_rules=rules(partitions=12))
+    assert found.needed == 6, "of the seven that are needed ten are allowed, and six are as good as ten"
+    assert "7 would share 12 partitions unevenly" in found.reason
+    assert run(Load(waiting=100), given_rules=rules(most=12, partitions=12)).needed == 12
+    assert run(Load(waiting=100), given_rules=rules(least=8, partitions=12)).needed == 8
 
 
 def test_a_request_that_runs_is_no_work_for_another_worker():

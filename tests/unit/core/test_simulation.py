@@ -72,7 +72,7 @@ def test_what_a_policy_sees():
 
 def every_policy(work):
     return [
-        Ours(Rules(Dials(0, 8), partitions=8), SITE.slots),
+        Ours(Rules(Dials(0, 8)), SITE.slots),
         Keda(10, 8),
         Oracle(work, SITE.cold_start_s, 30.0, 8),
         Fixed(2),
@@ -94,7 +94,7 @@ def test_everything_is_served_once_and_nothing_for_less_than_its_work(pattern, p
 
 def test_ours_is_near_the_oracle_where_work_comes_steadily():
     work = jobs(PATTERNS["steady"](7200, 1.0, 1), 2.0, 1)
-    ours = simulate(work, SITE, Ours(Rules(Dials(0, 20), partitions=20), SITE.slots), 9000)
+    ours = simulate(work, SITE, Ours(Rules(Dials(0, 20)), SITE.slots), 9000)
     oracle = simulate(work, SITE, Oracle(work, 30.0, 30.0, 20), 9000)
     keda = simulate(work, SITE, Keda(10, 20), 9000)
     assert ours.gpu_s < 1.25 * oracle.gpu_s

@@ -10,7 +10,7 @@ from headrace.scaler.known import Depth, Known
 from headrace.settings import ScalerSettings
 
 
-def deployed(version="v1", partitions=12, **scaling):
+def deployed(version="v1", partitions=70, **scaling):
     manifest = Manifest.model_validate(
         {
             "name": "chat",
