@@ -41,3 +41,14 @@ async def test_a_partition_that_is_not_read_is_not_delivered(settings, publish):
     async with PartitionReader(settings.kafka, {settings.kafka.topics.replies: [1]}, at="end") as reader:
         await publish(b"elsewhere", partition=0)
         assert await reader.poll(0.5) == []
+
+
+async def test_the_latest_records_of_each_partition(settings, publish):
+    for number in range(5):
+        await publish(b"%d" % number, partition=0)
+    await publish(b"only", partition=1)
+    topic = settings.kafka.topics.replies
+    async with PartitionReader(settings.kafka, {topic: [0, 1, 2]}, at=2) as reader:
+        assert sorted(record.value for record in await reader.read_to_end()) == [b"3", b"4", b"only"]
+        await publish(b"new", partition=2)
+        assert [record.value for record in await reader.poll(5)] == [b"new"]

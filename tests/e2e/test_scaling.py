@@ -149,6 +149,17 @@ def test_the_past_is_decided_anew(elastic: Stack) -> None:
     assert "nothing about a model 'nobody'" in nobody.stderr
 
 
+def test_top_shows_the_latest_decision(elastic: Stack) -> None:
+    done = elastic.run("top", "--once", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["model"], row["target"], row["waiting"]) == ("elastic", 0, 0)
+    head, numbers, reason = elastic.run("top", "--once").stdout.splitlines()
+    assert head.split()[:3] == ["model", "waiting", "running"]
+    assert numbers.split()[:3] == ["elastic", "0", "0"]
+    assert reason.startswith("  ")
+
+
 def results(stack: Stack) -> list[str]:
     records = read(stack, _TOPICS.results)
     return [record.headers[h.CAUSATION_ID].decode() for record in records]

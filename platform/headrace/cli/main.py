@@ -21,6 +21,7 @@ from headrace.cli import (
     schemas,
     simulate,
     stack,
+    top,
     topics,
 )
 from headrace.contracts.errors import HeadraceError, SetupError
@@ -47,6 +48,7 @@ app.add_typer(new.app, name="new", rich_help_panel="Work with models")
 app.add_typer(batch.app, name="batch", rich_help_panel="Work with models")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Work with models")
 app.add_typer(keys.app, name="keys", rich_help_panel="Operate")
+app.command(rich_help_panel="Operate")(top.top)
 app.command(rich_help_panel="Operate")(simulate.simulate)
 roles.register(app)
 

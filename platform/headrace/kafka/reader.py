@@ -19,6 +19,7 @@ _READ_TO_END_S: Final = 30.0
 class PartitionReader:
     """Reads the given partitions of each topic; None means all of them.
 
+    at: where to begin; a number: with the latest so many records of each partition.
     Use as a context manager, or call `start` and `stop`. Fills `core.ports.Reader`.
     """
 
@@ -27,7 +28,7 @@ class PartitionReader:
         settings: KafkaSettings,
         topics: Mapping[str, Sequence[int] | None],
         *,
-        at: Literal["beginning", "end"] = "beginning",
+        at: Literal["beginning", "end"] | int = "beginning",
     ) -> None:
         self._settings = settings
         self._topics = topics
@@ -48,14 +49,20 @@ class PartitionReader:
 
     async def start(self, at: Literal["beginning", "end"] | None = None) -> None:
         """Connect and seek; when it returns, every record written from now on will be read."""
-        at = at or self._at
+        begin = at or self._at
         self._raw = await start_patiently(self._build, close, self._settings)
         for topic, numbers in self._topics.items():
             wanted = await self._all_of(topic) if numbers is None else numbers
             self._partitions += [TopicPartition(topic, number) for number in wanted]
         self._raw.assign(self._partitions)
-        seek = self._raw.seek_to_end if at == "end" else self._raw.seek_to_beginning
-        await seek(*self._partitions)
+        if isinstance(begin, int):
+            ends = await self._raw.end_offsets(self._partitions)
+            starts = await self._raw.beginning_offsets(self._partitions)
+            for partition in self._partitions:
+                self._raw.seek(partition, max(starts[partition], ends[partition] - begin))
+        else:
+            seek = self._raw.seek_to_end if begin == "end" else self._raw.seek_to_beginning
+            await seek(*self._partitions)
         for partition in self._partitions:
             # Seeking is lazy: without this a record written meanwhile would be missed.
             await self._raw.position(partition)

@@ -1,0 +1,31 @@
+"""The table of `headrace top`."""
+
+from tests.unit.core.test_history import decision
+
+from headrace.cli.top import table, take
+from headrace.core.ports import Place, Record
+
+
+def record(value):
+    return Record(Place("headrace.decisions", 0, 0), b"m", value, {}, 0)
+
+
+def test_the_latest_of_each_model_counts():
+    latest = {}
+    later = decision(2.0, 7).model_copy(update={"model": "n"})
+    take(latest, [record(decision(at_s, 0).encode()) for at_s in (1.0, 2.0)])
+    take(latest, [record(b"{}"), record(None), record(later.encode())])
+    assert {model: each.at_s for model, each in latest.items()} == {"m": 2.0, "n": 2.0}
+
+
+def test_numbers_stand_under_one_another_with_the_reason_below():
+    busy = decision(90.0, 9, 0.25, waiting=1234, running=8, warm=3, starting=2, draining=1, target=5)
+    idle = decision(-100.0, 9).model_copy(update={"model": "other", "reason": "idle " * 50})
+    head, first, why, second, long = table(
+        [busy.model_copy(update={"reason": "so"}), idle], 100.0
+    ).splitlines()
+    assert head == "model  waiting  running  per s  s each  cold s  workers  target      age"
+    assert first == "m         1234        8   0.00    0.25     3.0    3+2-1       5     10 s"
+    assert why == "  so"
+    assert second == "other        0        0   0.00       ?     3.0        0       0  200 s !"
+    assert len(long) == 102
