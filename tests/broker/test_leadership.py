@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from headrace.contracts.errors import Unavailable
 from headrace.contracts.topics import TopicPlan
 from headrace.core.ports import Outgoing
 from headrace.kafka.admin import Admin
@@ -30,8 +31,8 @@ async def candidate(settings):
     await producer.start()
     made = []
 
-    async def make():
-        leadership = Leadership(kafka, topic, producer, Outgoing(topic, b"{}", b"leader"))
+    async def make(publisher=lambda producer: producer):
+        leadership = Leadership(kafka, topic, publisher(producer), Outgoing(topic, b"{}", b"leader"))
         await leadership.start()
         made.append(leadership)
         return leadership
@@ -69,3 +70,27 @@ async def test_one_whose_partition_went_to_another_cannot_confirm(candidate):
     await until(lambda: second.epoch is not None)
     assert not await first.confirm()
     assert await second.confirm()
+
+
+class Stubborn:
+    """A producer that fails the first times."""
+
+    def __init__(self, producer, times):
+        self._producer = producer
+        self._times = times
+
+    async def send(self, record):
+        if self._times:
+            self._times -= 1
+            raise Unavailable("not now")
+        return await self._producer.send(record)
+
+
+async def test_it_leads_when_kafka_takes_its_word_at_last(candidate):
+    ours = await candidate(lambda producer: Stubborn(producer, 2))
+    async with asyncio.timeout(20):
+        while ours.epoch is None:
+            # As whoever waits for it does: no change may be lost by that.
+            ours.changed.clear()
+            await asyncio.sleep(0.01)
+    assert await ours.confirm()

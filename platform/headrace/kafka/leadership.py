@@ -46,7 +46,9 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self._owns = False
         self._is_settled = False
         self.epoch: int | None = None
+        self._turned = asyncio.Event()
         self.changed = asyncio.Event()
+        """For whoever waits for it and clears it."""
 
     async def start(self) -> None:
         """Stand for election."""
@@ -87,11 +89,13 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Whoever leads next is not known yet."""
         self.epoch, self._owns, self._is_settled = None, False, False
+        self._turned.set()
         self.changed.set()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The partition is ours, or another's."""
         self._owns, self._is_settled = any(assigned), True
+        self._turned.set()
         self.changed.set()
 
     async def _poll(self) -> None:
@@ -106,20 +110,22 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
     async def _enthrone(self) -> None:
         """Tell that we lead; its offset is the epoch."""
         while True:
-            await self.changed.wait()
+            await self._turned.wait()
+            self._turned.clear()
             if not self._owns or self.epoch is not None:
-                self.changed.clear()
                 continue
             try:
                 place = await (await self._publisher.send(self._word))
             except HeadraceError as error:
                 _log.warning("leadership not told: %s", error)
                 await asyncio.sleep(_RETRY_S)
+                self._turned.set()
                 continue
-            if self._owns:
-                self.epoch = self._latest = place.offset
-                _log.info("leading, epoch %d", place.offset)
-            self.changed.clear()
+            if self._turned.is_set():
+                continue  # what was told then may have been of another time
+            self.epoch = self._latest = place.offset
+            _log.info("leading, epoch %d", place.offset)
+            self.changed.set()
 
     def _owned(self) -> Owner:
         held = frozenset({0}) if self._latest >= 0 else frozenset()

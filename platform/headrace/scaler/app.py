@@ -91,6 +91,7 @@ class Scaler:
         self._topics = settings.kafka.topics
         self._ledger = Ledger()
         self._looked_s = 0.0
+        self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
         self.processes = Processes(settings)
 
@@ -180,15 +181,33 @@ class Scaler:
         """Remove a name from `workers`."""
         await (await self._producer.send(Outgoing(self._topics.workers, None, worker_id.encode())))
 
-    def _tell(self, workers: Sequence[Worker]) -> None:
+    def _tell(self, workers: Sequence[Worker], now_s: float) -> None:
+        self._instruments.series(metrics.UNSEEN).set(now_s - max(self._looked_s, self._began_s))
+        for metric in (metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START):
+            self._instruments.clear(metric)  # of models that are gone
+        for model, known in self.fleet.known.items():
+            self._instruments.series(metrics.TARGET, model).set(known.target)
+            self._instruments.series(metrics.WORK, model).set(known.load.waiting * (known.work_s or 0.0))
+            self._instruments.series(metrics.ARRIVING, model).set(known.load.arriving_per_s)
+            self._instruments.series(metrics.COLD_START, model).set(known.cold_start_s)
         self._instruments.clear(metrics.WORKERS)
         for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
             self._instruments.series(metrics.WORKERS, model, phase).set(number)
 
+    def _tell_nothing(self) -> None:
+        """Who does not act says nothing of what it would do."""
+        for metric in (
+            *(metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START),
+            *(metrics.UNSEEN, metrics.WORKERS),
+        ):
+            self._instruments.clear(metric)
+
     async def _tick(self) -> None:
         """Look, decide, write it down, act; whoever does not lead lets its workers go."""
         epoch = self._leadership.epoch
+        self._instruments.series(metrics.LEADS).set(0 if epoch is None else 1)
         if epoch is None:
+            self._tell_nothing()
             if not self._leadership.may_lead:
                 for worker_id in self.processes.children:
                     self.processes.stop(worker_id)
@@ -201,8 +220,8 @@ class Scaler:
             )
             for child in self.processes.children.values()
         ]
-        self._tell(workers)
         self.fleet.plan(workers, now_s)
+        self._tell(workers, now_s)
         observed = self.fleet.observe(workers, now_s)
         actions = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
         named = [

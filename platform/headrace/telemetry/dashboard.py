@@ -173,6 +173,23 @@ _ROWS: Final = (
             ),
         ),
     ),
+    (
+        "Scaling",
+        (
+            _Panel(
+                "Workers that there are to be", "short", (_Line(_now(m.TARGET, m.MODEL, how="max"), _MODEL),)
+            ),
+            _Panel("Work that waits", "s", (_Line(_now(m.WORK, m.MODEL, how="max"), _MODEL),)),
+            _Panel(
+                "Requests that come steadily, a second",
+                "short",
+                (_Line(_now(m.ARRIVING, m.MODEL, how="max"), _MODEL),),
+            ),
+            _Panel("Cold start, p90", "s", (_Line(_now(m.COLD_START, m.MODEL, how="max"), _MODEL),)),
+            _Panel("Since the backlog was read", "s", (_Line(_now(m.UNSEEN, how="max"), "scaler"),)),
+            _Panel("Scalers that act", "short", (_Line(_now(m.LEADS), "scalers"),)),
+        ),
+    ),
 )
 
 

@@ -139,6 +139,48 @@ WORKER_ENDS: Final = Metric(
     "Workers that ended: asked to, killed from outside, or failed by themselves",
     (MODEL, "headrace.worker.cause"),
 )
+TARGET: Final = Metric(
+    "headrace.scaler.target",
+    Kind.GAUGE,
+    "scaler",
+    "{worker}",
+    "Workers that there are to be, by the scaler that acts",
+    (MODEL,),
+)
+WORK: Final = Metric(
+    "headrace.scaler.work",
+    Kind.GAUGE,
+    "scaler",
+    "s",
+    "Work that waits, in seconds of one worker",
+    (MODEL,),
+)
+ARRIVING: Final = Metric(
+    "headrace.scaler.arriving",
+    Kind.GAUGE,
+    "scaler",
+    "{request}/s",
+    "Requests that come steadily, in a second",
+    (MODEL,),
+)
+COLD_START: Final = Metric(
+    "headrace.scaler.cold_start",
+    Kind.GAUGE,
+    "scaler",
+    "s",
+    "How long a worker takes to start, nine times in ten",
+    (MODEL,),
+)
+UNSEEN: Final = Metric(
+    "headrace.scaler.unseen",
+    Kind.GAUGE,
+    "scaler",
+    "s",
+    "Since the scaler that acts has read what waits; nobody is stopped for what it does not know",
+)
+LEADS: Final = Metric(
+    "headrace.scaler.leads", Kind.GAUGE, "scaler", "1", "1 of the scaler that acts, 0 of those that stand by"
+)
 BACKLOG: Final = Metric(
     "headrace.backlog",
     Kind.GAUGE,
@@ -162,5 +204,11 @@ METRICS: Final = (
     CAPACITY,
     WORKERS,
     WORKER_ENDS,
+    TARGET,
+    WORK,
+    ARRIVING,
+    COLD_START,
+    UNSEEN,
+    LEADS,
     BACKLOG,
 )
