@@ -160,6 +160,34 @@ def test_top_shows_the_latest_decision(elastic: Stack) -> None:
     assert reason.startswith("  ")
 
 
+def test_a_model_goes_when_its_work_is_done(elastic: Stack) -> None:
+    names = {ask(elastic, "respond-async").json()["id"] for _ in range(20)}
+
+    done = elastic.run("undeploy", "elastic")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["elastic takes no more requests", "elastic is gone"]
+    assert names <= ended(elastic), "all were answered before"
+    assert workers(elastic) == 0
+    url = f"{elastic.http_url}/v1/chat/completions"
+    body = {"model": "elastic", "messages": [{"role": "user", "content": "hello"}]}
+    assert httpx.post(url, json=body).status_code == 404
+    assert elastic.run("backlog", "--json").stdout.strip() == "[]", "its topics are gone"
+    again = elastic.run("undeploy", "elastic")
+    assert (again.returncode, again.stderr) == (
+        1,
+        "headrace: There is no model 'elastic'; `headrace models` lists what is deployed\n",
+    )
+
+
+def test_a_model_that_went_can_come_again(elastic: Stack, tmp_path: Path) -> None:
+    (tmp_path / "function.yaml").write_text(_ELASTIC)
+    deployed = elastic.run("deploy", str(tmp_path))
+    assert deployed.returncode == 0, deployed.stderr
+
+    assert ask(elastic).json()["choices"], "from the first offset on"
+
+
 def results(stack: Stack) -> list[str]:
     records = read(stack, _TOPICS.results)
     return [record.headers[h.CAUSATION_ID].decode() for record in records]

@@ -23,6 +23,7 @@ from headrace.cli import (
     stack,
     top,
     topics,
+    undeploy,
 )
 from headrace.contracts.errors import HeadraceError, SetupError
 
@@ -37,7 +38,7 @@ app = typer.Typer(
 _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Embedded stack": (stack.up, stack.down, stack.status, demo.demo),
     "Work with models": (
-        *(deploy.deploy, call.models, call.call, backlog.backlog),
+        *(deploy.deploy, undeploy.undeploy, call.models, call.call, backlog.backlog),
         *(topics.publish, topics.tail, schemas.schemas, dashboard.dashboard),
     ),
 }

@@ -46,6 +46,7 @@ class ModelDeployed(Event):
 
     version: digest of the function's files, so the same folder is always the same version.
     package_url: where the packed function lies, for example `s3://bucket/functions/<version>.zip`.
+    retiring: it takes no more requests; when what it has is done, it and its topics go.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelDeployed(Event):
     manifest: Manifest
     partitions: int
     deployed_at_s: float
+    retiring: bool = False
 
 
 class WorkerState(StrEnum):

@@ -54,6 +54,8 @@ class Directory:
         if found is None:
             shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
             raise UnknownModel(f"There is no model '{shown}'. {self._choice()}", param="model")
+        if found.retiring:
+            raise UnknownModel(f"Model '{found.name}' is being removed. {self._choice()}", param="model")
         admission.adapter(found, name)
         return found
 
@@ -85,8 +87,8 @@ class Directory:
         )
 
     def models(self) -> list[ModelDeployed]:
-        """All deployments, by name."""
-        return [self._models[name] for name in sorted(self._models)]
+        """All deployments that take requests, by name."""
+        return [self._models[name] for name in sorted(self._models) if not self._models[name].retiring]
 
     def state(self, name: str, now_s: float) -> tuple[str, str | None]:
         """How the model's current version stands, and why.
@@ -149,7 +151,7 @@ class Directory:
             self._paces.setdefault(key, _Pace()).take(worker.sent_at_s, worker.completed)
 
     def _choice(self) -> str:
-        names = sorted(self._models)
+        names = [model.name for model in self.models()]
         if not names:
             return "None is deployed yet: run `headrace deploy PATH`"
         more = f" and {len(names) - _NAMES_IN_ERROR} more" if len(names) > _NAMES_IN_ERROR else ""

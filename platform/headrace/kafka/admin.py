@@ -13,6 +13,7 @@ from aiokafka.errors import (
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -73,6 +74,18 @@ class Admin:
         if missing:
             await self._create(missing)
         await self._wait_visible([plan.name for plan in missing])
+
+    async def delete_topics(self, names: Sequence[str]) -> None:
+        """Delete topics, and with them what is committed for them; those that are not there are gone already.
+
+        Raises:
+            SetupError: the cluster refuses.
+        """
+        reply = await self._raw.delete_topics(list(names))
+        for name, code in reply.topic_error_codes:
+            error = for_code(code)
+            if code and error is not UnknownTopicOrPartitionError:
+                raise SetupError(f"Kafka refuses to delete topic {name}: {error.__name__}")
 
     async def commit_initial_offsets(self, group: str, plans: Sequence[TopicPlan]) -> None:
         """Commit 0 where a group without members has no offset, so that its first request is never missed.

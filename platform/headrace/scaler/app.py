@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -231,6 +231,7 @@ class Scaler:
         if named and not await self._leadership.confirm():
             return
         await self._write(epoch, workers, named, now_s)
+        await self._retire({worker.model for worker in workers}, now_s)
         for worker_id, action in named:
             if isinstance(action, Start):
                 _log.info("start %s for %s: %s", worker_id, action.model, action.reason)
@@ -239,6 +240,26 @@ class Scaler:
             else:
                 _log.info("stop %s: %s", worker_id, action.reason)
                 self.processes.stop(worker_id)
+
+    async def _retire(self, served: Collection[str], now_s: float) -> None:
+        """Models that are to go, and have nothing left, go. Topics first: who follows us does the rest."""
+        gone = [
+            known.deployed
+            for model, known in self.fleet.known.items()
+            if model not in served and known.is_done(now_s)
+        ]
+        for deployed in gone:
+            if not await self._leadership.confirm():
+                return
+            _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
+            plans = self._topics.request_plans(deployed.slug, deployed.partitions)
+            await self._admin.delete_topics([plan.name for plan in plans])
+            for topic, key in (
+                (self._topics.scaler, f"{LEARNED}{deployed.name}"),
+                (self._topics.models, deployed.name),
+            ):
+                await (await self._producer.send(Outgoing(topic, None, key.encode())))
+            self._ledger.forget(deployed.name)
 
     async def _look(self) -> None:
         """Read what waits. A reading that fails changes nothing: what was decided before stands."""

@@ -12,7 +12,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
-from headrace.scaler.known import Depth, Known
+from headrace.scaler.known import Depth, Known, limits
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ class Fleet:
         targets = {model: known.target for model, known in self.known.items()}
         if self._settings.max_workers is not None:
             shares = {
-                model: Share(known.deployed.manifest.scaling.min_workers, targets[model])
-                for model, known in self.known.items()
+                model: Share(limits(known.deployed)[0], targets[model]) for model, known in self.known.items()
             }
             targets = shared(shares, self._settings.max_workers)
         wanted = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.contracts.decisions import Learned
 from headrace.contracts.events import ModelDeployed, WorkerHeartbeat, WorkerState
@@ -13,6 +13,9 @@ from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
 from headrace.core.scaling import Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.settings import ScalerSettings
+
+_RETIRED_S: Final = 3.0
+"""A model that is to go has had nothing to do for so long."""
 
 _SERVING = (WorkerState.READY, WorkerState.DRAINING)
 
@@ -34,12 +37,22 @@ def depths(parts: Iterable[tuple[str, int, int]]) -> dict[str, Depth]:
     return {slug: Depth(*sums) for slug, sums in found.items()}
 
 
+def limits(deployed: ModelDeployed) -> tuple[int, int]:
+    """The least and the most workers. One that is to go works off what it has, and needs none after that."""
+    scaling = deployed.manifest.scaling
+    if deployed.retiring:
+        return 0, max(1, scaling.max_workers)
+    return scaling.min_workers, scaling.max_workers
+
+
 def rules_for(deployed: ModelDeployed, settings: ScalerSettings) -> Rules:
     """How a model is scaled: by its manifest, and by the scaler's own pace."""
     scaling = deployed.manifest.scaling
+    least, most = limits(deployed)
+    idle_s = _RETIRED_S if deployed.retiring else scaling.idle_s
     return Rules(
-        Dials(scaling.min_workers, scaling.max_workers, scaling.utilization, scaling.drain_target_s),
-        PaceRules(settings.up_step_s, settings.down_window_s, settings.down_step_s, scaling.idle_s),
+        Dials(least, most, scaling.utilization, scaling.drain_target_s),
+        PaceRules(settings.up_step_s, settings.down_window_s, settings.down_step_s, idle_s),
         deployed.partitions,
     )
 
@@ -63,8 +76,8 @@ class Known:
     @property
     def is_fixed(self) -> bool:
         """Whether no load changes its number of workers."""
-        scaling = self.deployed.manifest.scaling
-        return scaling.min_workers == scaling.max_workers
+        least, most = limits(self.deployed)
+        return least == most
 
     @property
     def cold_start_s(self) -> float:
@@ -80,8 +93,15 @@ class Known:
     @property
     def target(self) -> int:
         """How many workers there are to be."""
-        scaling = self.deployed.manifest.scaling
-        return min(max(self.pace.target, scaling.min_workers), scaling.max_workers)
+        least, most = limits(self.deployed)
+        return min(max(self.pace.target, least), most)
+
+    def is_done(self, now_s: float) -> bool:
+        """Whether it is to go, and nothing is left of it to do."""
+        if not self.deployed.retiring or self.depth is None or self.depth.backlog or self.target:
+            return False
+        # Gateways hear of it by then; before that, one may still take a request.
+        return now_s - max(self.busy_at_s, self.deployed.deployed_at_s) > _RETIRED_S
 
     def deploy(self, deployed: ModelDeployed) -> None:
         """Another version of it. What the one before it cost is the first guess."""

@@ -30,6 +30,16 @@ def test_models_come_change_and_go():
         directory.model("echo")
 
 
+def test_a_model_that_is_to_go_takes_no_more_requests_and_is_still_known():
+    directory = Directory(TOPICS)
+    event = deployed().model_copy(update={"retiring": True})
+    directory.update([news(TOPICS.models, "echo", event.encode())])
+    with pytest.raises(UnknownModel, match="'echo' is being removed"):
+        directory.model("echo")
+    assert directory.models() == []
+    assert directory.find("echo") == event
+
+
 def test_records_that_cannot_be_read_are_left_out(caplog):
     directory = Directory(TOPICS)
     directory.update(

@@ -107,3 +107,31 @@ def test_targets_stay_within_what_the_manifest_says_now(known):
     known.deploy(deployed("v3", min_workers=9, max_workers=9))
     assert known.target == 9
     assert known.is_fixed
+
+
+def test_one_that_is_to_go_works_off_what_it_has_and_goes():
+    known = Known(deployed(min_workers=2, max_workers=2), ScalerSettings(cold_start_s=10.0))
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(1, 1), 100.0)
+    known.decide([worker(), worker()], 8, 100.0)
+    known.deploy(
+        deployed(min_workers=2, max_workers=2).model_copy(update={"retiring": True, "deployed_at_s": 101.0})
+    )
+    known.measure(Depth(1, 1), 102.0)
+    known.decide([worker(), worker()], 8, 102.0)
+    assert known.target == 2
+    known.measure(Depth(0, 1), 106.0)
+    known.decide([worker(), worker()], 8, 106.0)
+    assert known.target == 0
+    assert known.is_done(106.0)
+    assert not Known(deployed(), ScalerSettings()).is_done(1e9)
+
+
+def test_one_that_is_to_go_and_has_no_worker_gets_one_for_what_it_has():
+    parked = deployed(max_workers=0).model_copy(update={"retiring": True})
+    known = Known(parked, ScalerSettings())
+    assert not known.is_done(1e9), "its topics were not read yet"
+    known.measure(Depth(3, 3), 50.0)
+    known.decide([], 0, 50.0)
+    assert known.target == 1
+    assert not known.is_done(60.0)
