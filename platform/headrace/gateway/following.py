@@ -66,8 +66,11 @@ class Following:
 
     @asynccontextmanager
     async def _viewer(self, job: Job) -> AsyncIterator[Viewer | None]:
-        """A look at the job's stream, if it has one. One that is not listed yet may have."""
-        if not job.stream and job.path:
+        """A look at the job's stream, if it has one.
+
+        One whose request is not listed yet may have: its result may be known before.
+        """
+        if not job.stream and job.topic is not None:
             yield None
             return
         async with self.streams.watch(job.id, job.created_at_s) as viewer:

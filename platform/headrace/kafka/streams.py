@@ -53,11 +53,12 @@ class StreamReader:
         """
         part = self._parts[partition]
         try:
-            # In this order: nothing that is written meanwhile is beyond the end and before the start.
+            # In this order: with no record of that time yet, reading starts at the end that was, so that
+            # nothing that is written meanwhile lies before the start.
+            end = await self.end(partition)
             first = (await self._asking.offsets_for_times({part: max(0, int(since_s * 1000))}))[part]
         except KafkaError as error:
             raise _silent(error) from None
-        end = await self.end(partition)
         return Span(end if first is None else first.offset, end)
 
     async def end(self, partition: int) -> int:
