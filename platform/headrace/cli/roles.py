@@ -1,5 +1,6 @@
 """The roles, as commands: how each runs in production."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,10 @@ def gateway(*, parent_pipe: _ParentPipe = False) -> None:
 def worker(
     model: Annotated[str, typer.Option(help="Name of the deployed model.")],
     version: Annotated[str, typer.Option(help="Its version, as `headrace models` prints it.")],
-    id_: Annotated[str, typer.Option("--id", help="This worker's own id; unique.")],
+    id_: Annotated[str | None, typer.Option("--id", help="This worker's own id; unique.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What it runs in, as the scaler's actuator calls it: a pod's name.")
+    ] = None,
     journal: Annotated[
         Path | None, typer.Option(help="File for what is in flight, read by whoever sees this worker crash.")
     ] = None,
@@ -38,7 +42,8 @@ def worker(
     from headrace.worker.app import run  # noqa: PLC0415
     from headrace.worker.heartbeat import WorkerSpec  # noqa: PLC0415
 
-    spec = WorkerSpec(id=id_, model=model, version=version, journal=journal)
+    id_ = id_ or f"w-{uuid.uuid4().hex[:12]}"
+    spec = WorkerSpec(id=id_, model=model, version=version, journal=journal, unit=unit)
     serve("worker", lambda settings, stop: run(settings, stop, spec), parent_pipe=parent_pipe)
 
 

@@ -76,6 +76,7 @@ class WorkerHeartbeat(Event):
         for it (the obituary) and its partitions move at once.
     signature: of a model that takes tensors, once it is loaded.
     running: ids of jobs that it runs now, the first `MAX_RUNNING` of them.
+    unit: what it runs in, as its actuator names it (a pod); None: that is called as the worker is.
     completed, tokens, busy_s, slot_s: since it started: requests, their tokens in and out, seconds with
         something to do, and seconds summed over requests.
     """
@@ -100,6 +101,12 @@ class WorkerHeartbeat(Event):
     reason: str | None = None
     signature: Signature | None = None
     running: tuple[str, ...] = ()
+    unit: str | None = None
+
+    @property
+    def in_unit(self) -> str:
+        """What it runs in."""
+        return self.unit or self.id
 
 
 class GatewayHeartbeat(Event):

@@ -14,19 +14,19 @@ from typing import Final
 
 from headrace.contracts.decisions import Leader
 from headrace.contracts.errors import HeadraceError, Unavailable
-from headrace.contracts.events import Obituary, WorkerState
-from headrace.contracts.topics import Topics, slug
-from headrace.core.blame import Blame, blame, said
+from headrace.contracts.topics import Topics
 from headrace.core.ports import Outgoing
-from headrace.core.scaling import Action, Start, Worker, decide
+from headrace.core.scaling import Action, Start, Stop, Worker, decide
 from headrace.kafka.admin import Admin
 from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.scaler.actuator import Actuator, Cause, Ending, NewUnit, Orders
+from headrace.scaler.actuators import catalog
 from headrace.scaler.fleet import LEARNED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
-from headrace.scaler.processes import Exit, Processes
+from headrace.scaler.obituaries import Obituaries
 from headrace.settings import Settings
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
+_ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "failed", Cause.CRASHED: "failed"}
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -57,7 +58,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await leadership.start()
         stack.push_async_callback(leadership.stop)
         telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
-        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments))
+        actuator = catalog.create(settings)
+        await actuator.start()
+        scaler = Scaler(settings, Parts(admin, producer, leadership, actuator, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
         following = asyncio.create_task(scaler.follow(reader))
         stack.callback(following.cancel)
@@ -65,7 +68,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         try:
             await scaler.run(stop)
         finally:
-            await scaler.processes.stop_all()
+            await actuator.stop()
             await scaler.bury()
 
 
@@ -76,6 +79,7 @@ class Parts:
     admin: Admin
     producer: Producer
     leadership: Leadership
+    actuator: Actuator
     instruments: Instruments
 
 
@@ -93,12 +97,14 @@ class Scaler:
         self._looked_s = 0.0
         self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
-        self.processes = Processes(settings)
+        self.actuator = parts.actuator
+        self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
+        self._living: frozenset[str] = frozenset()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until `stop` is set."""
         while not stop.is_set():
-            self.processes.changed.clear()
+            self.actuator.changed.clear()
             self._leadership.changed.clear()
             await self.bury()
             try:
@@ -110,7 +116,7 @@ class Scaler:
 
     async def _rest(self, stop: asyncio.Event) -> None:
         """Until the next tick, or until something has changed."""
-        events = (stop, self.processes.changed, self._leadership.changed)
+        events = (stop, self.actuator.changed, self._leadership.changed)
         waits = [asyncio.create_task(event.wait()) for event in events]
         # Whoever asks a model that has no worker waits for the look too.
         is_asleep = any(each.target == 0 and not each.is_fixed for each in self.fleet.known.values())
@@ -126,60 +132,31 @@ class Scaler:
             if records:
                 self.fleet.update(records)
             if any(record.place.topic == self._topics.models for record in records):
-                self.processes.changed.set()
+                self.actuator.changed.set()
 
     async def bury(self) -> None:
         """For each worker that ended: its obituary, and its name off the list."""
-        for ended in self.processes.exits():
-            cause = "asked" if ended.asked else "killed" if ended.killed else "failed"
-            self._instruments.series(metrics.WORKER_ENDS, ended.child.model, cause).add(1)
-            if ended.asked:
-                _log.info("worker %s of %s has ended", ended.child.id, ended.child.model)
-            elif ended.killed:
-                _log.warning("worker %s of %s %s", ended.child.id, ended.child.model, ended.reason)
-                await self._obituary(ended)
+        for ended in self.actuator.exits():
+            unit = ended.unit
+            self._instruments.series(metrics.WORKER_ENDS, unit.model, _ENDS[ended.cause]).add(1)
+            if ended.cause is Cause.ASKED:
+                _log.info("worker %s of %s %s", unit.id, unit.model, ended.reason)
+            elif ended.cause is Cause.KILLED:
+                _log.warning("worker %s of %s %s", unit.id, unit.model, ended.reason)
             else:
-                count = self.fleet.failed(ended.child.model, time.time())
-                _log.warning(
-                    "worker %s of %s %s (%d in a row)", ended.child.id, ended.child.model, ended.reason, count
-                )
-                await self._obituary(ended)
-            self.fleet.gone(ended.child.id)
-
-    async def _obituary(self, ended: Exit) -> None:
-        heartbeat = self.fleet.heartbeats.get(ended.child.id)
-        try:
-            if heartbeat is not None and heartbeat.group:
-                # Before its partitions move: their next owner must know that what it held is free.
-                await self._say_dead(ended, heartbeat.group)
-            if heartbeat is not None and heartbeat.member_id and heartbeat.group:
-                await self._admin.leave_group(heartbeat.group, heartbeat.member_id)
-            if heartbeat is None or heartbeat.state is not WorkerState.FAILED:
-                await self._take_off(ended.child.id)
-        except Exception as error:  # noqa: BLE001  # the session timeout is the net beneath
-            _log.warning("obituary of %s not sent: %r", ended.child.id, error)
-
-    async def _say_dead(self, ended: Exit, group: str) -> None:
-        worker_id, topics = ended.child.id, self._topics
-        blamed: tuple[Blame, ...] = ()
-        if ended.crashed:
-            blamed = blame(topics, slug(ended.child.model), worker_id, ended.in_flight)
-        event = Obituary(worker=worker_id, group=group, blamed=said(blamed), sent_at_s=time.time())
-        control = topics.control
-        key = f"obituary/{worker_id}".encode()
-        await (await self._producer.send(Outgoing(control, event.encode(), key)))
+                count = self.fleet.failed(unit.model, time.time())
+                _log.warning("worker %s of %s %s (%d in a row)", unit.id, unit.model, ended.reason, count)
+            if ended.cause is not Cause.ASKED:
+                await self._obituaries.tell(ended, self.fleet.dead(ended))
+            self.fleet.ended(ended)
 
     async def _forget(self) -> None:
         """Names of the long dead come off the list, whoever started them."""
-        for name in self.fleet.stale(self.processes.children, time.time()):
+        for name in self.fleet.stale(self._living, time.time()):
             try:
-                await self._take_off(name)
+                await self._obituaries.take_off(name)
             except HeadraceError as error:
                 _log.warning("%s stays on the list: %s", name, error)
-
-    async def _take_off(self, worker_id: str) -> None:
-        """Remove a name from `workers`."""
-        await (await self._producer.send(Outgoing(self._topics.workers, None, worker_id.encode())))
 
     def _tell(self, workers: Sequence[Worker], now_s: float) -> None:
         self._instruments.series(metrics.UNSEEN).set(now_s - max(self._looked_s, self._began_s))
@@ -209,37 +186,42 @@ class Scaler:
         if epoch is None:
             self._tell_nothing()
             if not self._leadership.may_lead:
-                for worker_id in self.processes.children:
-                    self.processes.stop(worker_id)
+                await self.actuator.stand_back()
             return
         await self._look()
         now_s = time.time()
-        workers = [
-            self.fleet.worker(
-                child.id, child.model, child.version, child.started_at_s, stopping=child.stopping
-            )
-            for child in self.processes.children.values()
-        ]
+        units = self.actuator.units()
+        self._living = self.fleet.living(units)
+        workers = [self.fleet.worker(unit) for unit in units.values()]
         self.fleet.plan(workers, now_s)
         self._tell(workers, now_s)
         observed = self.fleet.observe(workers, now_s)
         actions = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
-        named = [
-            (f"w-{uuid.uuid4().hex[:12]}" if isinstance(each, Start) else each.worker_id, each)
-            for each in actions
-        ]
+        named = [(self._name(each), each) for each in actions]
         if named and not await self._leadership.confirm():
             return
         await self._write(epoch, workers, named, now_s)
         await self._retire({worker.model for worker in workers}, now_s)
-        for worker_id, action in named:
+        await self._act(epoch, named, now_s)
+
+    def _name(self, action: Action) -> str:
+        """The worker that it is about, as the decision says."""
+        if isinstance(action, Stop):
+            return action.worker_id
+        return f"w-{uuid.uuid4().hex[:12]}" if self.actuator.names_units else "one"
+
+    async def _act(self, epoch: int, named: Sequence[tuple[str, Action]], now_s: float) -> None:
+        starts, ends = [], []
+        for name, action in named:
             if isinstance(action, Start):
-                _log.info("start %s for %s: %s", worker_id, action.model, action.reason)
-                self.fleet.spawned(worker_id, now_s)
-                await self.processes.start(worker_id, action.model, action.version, now_s)
+                _log.info("start %s for %s: %s", name, action.model, action.reason)
+                self.fleet.spawned(name, now_s)
+                starts.append(NewUnit(name, action.model, action.version))
             else:
-                _log.info("stop %s: %s", worker_id, action.reason)
-                self.processes.stop(worker_id)
+                _log.info("stop %s: %s", name, action.reason)
+                ends.append(Ending(name))
+        targets = {model: known.target for model, known in self.fleet.known.items()}
+        await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _retire(self, served: Collection[str], now_s: float) -> None:
         """Models that are to go, and have nothing left, go. Topics first: who follows us does the rest."""

@@ -12,6 +12,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
+from headrace.scaler.actuator import Exit, Unit
 from headrace.scaler.known import Depth, Known, limits
 from headrace.settings import ScalerSettings
 
@@ -23,6 +24,8 @@ _STABLE_S: Final = 10.0
 _LIVE_S: Final = 10.0
 
 LEARNED: Final = "learned/"
+
+_PHASES: Final = {WorkerState.STARTING: Phase.STARTING, WorkerState.READY: Phase.READY}
 
 _STALE_S: Final = 60.0
 """Thirty beats without a word: whoever it was is gone, and its name comes off the compacted topic."""
@@ -36,6 +39,8 @@ class Fleet:
         self._settings = settings
         self.known: dict[str, Known] = {}
         self.heartbeats: dict[str, WorkerHeartbeat] = {}
+        self._in_unit: defaultdict[str, set[str]] = defaultdict(set)
+        self._left: set[str] = set()
         self._learned: dict[str, Learned] = {}
         self._failures: dict[str, Failures] = {}
         self._spawned_s: dict[str, float] = {}
@@ -65,10 +70,17 @@ class Fleet:
         """A worker of ours begins to start, before it can say so itself."""
         self._spawned_s[worker_id] = now_s
 
-    def gone(self, worker_id: str) -> None:
-        """A worker of ours has ended."""
-        self.heartbeats.pop(worker_id, None)
-        self._spawned_s.pop(worker_id, None)
+    def dead(self, ended: Exit) -> list[WorkerHeartbeat]:
+        """The last heartbeats of the workers that ended so."""
+        mine = (self.heartbeats[name] for name in self._in_unit.get(ended.unit.id, ()))
+        return [beat for beat in mine if beat.started_at_s <= ended.at_s]
+
+    def ended(self, ended: Exit) -> None:
+        """A worker of ours has ended, and is not heard again."""
+        for beat in self.dead(ended):
+            self._drop(beat.id)
+        if ended.is_gone:
+            self._spawned_s.pop(ended.unit.id, None)
 
     def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
         """What lies in the models' topics, by slug."""
@@ -108,38 +120,52 @@ class Fleet:
         }
         return Observed(wanted, workers, dict(self._failures))
 
-    def worker(
-        self, worker_id: str, model: str, version: str, started_at_s: float, *, stopping: bool
-    ) -> Worker:
+    def worker(self, unit: Unit) -> Worker:
         """A worker of ours, with what it says of itself."""
-        heartbeat = self.heartbeats.get(worker_id)
-        phase = self.phase(worker_id, stopping=stopping)
+        heartbeat = self.latest(unit.id)
+        if unit.stopping:
+            phase = Phase.DRAINING
+        elif heartbeat is None:
+            phase = Phase.STARTING
+        else:
+            phase = _PHASES.get(heartbeat.state, Phase.DRAINING)
         running = heartbeat.in_flight if heartbeat is not None else 0
-        return Worker(worker_id, model, version, phase, started_at_s, running)
+        return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running)
 
-    def phase(self, worker_id: str, *, stopping: bool) -> Phase:
-        """Where a worker of ours stands."""
-        if stopping:
-            return Phase.DRAINING
-        heartbeat = self.heartbeats.get(worker_id)
-        if heartbeat is None or heartbeat.state is WorkerState.STARTING:
-            return Phase.STARTING
-        return Phase.READY if heartbeat.state is WorkerState.READY else Phase.DRAINING
+    def latest(self, unit_id: str) -> WorkerHeartbeat | None:
+        """What the worker in this unit said last; of the last one, where one follows another."""
+        beats = (self.heartbeats[name] for name in self._in_unit.get(unit_id, ()))
+        return max(beats, key=lambda beat: beat.started_at_s, default=None)
+
+    def living(self, units: Iterable[str]) -> frozenset[str]:
+        """Ids of the workers that are heard from these units."""
+        return frozenset(name for unit_id in units for name in self._in_unit.get(unit_id, (unit_id,)))
 
     def stale(self, living: Collection[str], now_s: float) -> list[str]:
         """Names on `workers` that nobody answers for any more; asked for once each."""
+        for name in self._left - set(living):
+            self._drop(name)
+        self._left &= set(living)
         old = [
             name for name, seen_s in self._seen_s.items() if now_s - seen_s > _STALE_S and name not in living
         ]
         for name in old:
             del self._seen_s[name]
-            self.heartbeats.pop(name, None)
+            self._drop(name)
         return old
+
+    def _drop(self, worker_id: str) -> None:
+        beat = self.heartbeats.pop(worker_id, None)
+        if beat is not None:
+            names = self._in_unit[beat.in_unit]
+            names.discard(worker_id)
+            if not names:
+                del self._in_unit[beat.in_unit]
 
     def _free(self, workers: Sequence[Worker]) -> int:
         """Requests that the ready ones could begin now."""
-        beats = [self.heartbeats[each.id] for each in workers if each.phase is Phase.READY]
-        return sum(max(0, beat.capacity - beat.in_flight) for beat in beats)
+        beats = (self.latest(each.id) for each in workers if each.phase is Phase.READY)
+        return sum(max(0, beat.capacity - beat.in_flight) for beat in beats if beat is not None)
 
     def _update_model(self, name: str, value: bytes | None) -> None:
         if value is None:
@@ -158,12 +184,14 @@ class Fleet:
         if value is None:
             # Its heartbeat is kept for the obituary until the actuator has seen it end.
             self._seen_s.pop(worker_id, None)
+            self._left.add(worker_id)
         elif b'"kind":"gateway"' in value:
             self._seen_s[worker_id] = GatewayHeartbeat.decode(value).sent_at_s
         else:
             heartbeat = WorkerHeartbeat.decode(value)
             self._hear(self.heartbeats.get(worker_id), heartbeat)
             self.heartbeats[worker_id] = heartbeat
+            self._in_unit[heartbeat.in_unit].add(worker_id)
             self._seen_s[worker_id] = heartbeat.sent_at_s
 
     def _hear(self, before: WorkerHeartbeat | None, now: WorkerHeartbeat) -> None:
@@ -171,7 +199,7 @@ class Fleet:
         if known is None or before is None:
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
-            known.started(now.sent_at_s - self._spawned_s.pop(now.id, now.started_at_s))
+            known.started(now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s))
         known.hear(before, now)
 
     def _update_learned(self, key: str, value: bytes | None) -> None:

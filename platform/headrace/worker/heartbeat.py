@@ -23,12 +23,16 @@ _IDLE: Final = Occupied()
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Which worker this is: its own id, and what it is to serve. `journal`: file for what is in flight."""
+    """Which worker this is: its own id, and what it is to serve. `journal`: file for what is in flight.
+
+    unit: what it runs in, where that has a name of its own.
+    """
 
     id: str
     model: str
     version: str
     journal: Path | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Heartbeat:
             reason=reason,
             signature=vitals.signature,
             running=vitals.running,
+            unit=self._spec.unit,
         )
         await self._send(event.encode())
 

@@ -1,6 +1,7 @@
 """What the scaler knows from the topics alone."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from headrace.contracts.manifest import Manifest
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Place, Record
 from headrace.core.scaling import Failures, Phase, Wanted, Worker
+from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.fleet import Fleet
 from headrace.settings import ScalerSettings
 
@@ -80,8 +82,34 @@ def test_what_is_deployed_is_wanted(fleet):
 def test_phases(fleet, state, phase):
     if state is not None:
         fleet.update([record(TOPICS.workers, "w", heartbeat("w", state))])
-    assert fleet.phase("w", stopping=False) is phase
-    assert fleet.phase("w", stopping=True) is Phase.DRAINING
+    unit = Unit("w", "chat", "v1", 0.0)
+    assert fleet.worker(unit).phase is phase
+    assert fleet.worker(replace(unit, stopping=True)).phase is Phase.DRAINING
+
+
+def test_a_unit_may_have_one_worker_after_another(fleet):
+    unit = Unit("pod", "chat", "v1", 0.0)
+    first = heartbeat("w1", WorkerState.READY).model_copy(update={"unit": "pod", "started_at_s": 1.0})
+    second = heartbeat("w2", WorkerState.STARTING).model_copy(update={"unit": "pod", "started_at_s": 9.0})
+    fleet.update([record(TOPICS.workers, each.id, each) for each in (first, second)])
+    assert fleet.worker(unit).phase is Phase.STARTING
+    assert fleet.living(["pod", "other"]) == {"w1", "w2", "other"}
+
+    ended = Exit(unit, Cause.CRASHED, "ended", at_s=5.0, is_gone=False)
+    assert [beat.id for beat in fleet.dead(ended)] == ["w1"]
+    fleet.ended(ended)
+
+    assert fleet.living(["pod"]) == {"w2"}
+    assert set(fleet.heartbeats) == {"w2"}
+
+
+def test_who_has_left_is_kept_for_its_obituary_and_no_longer(fleet):
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY))])
+    fleet.update([record(TOPICS.workers, "w", None)])
+    fleet.stale({"w"}, 0.0)
+    assert "w" in fleet.heartbeats
+    fleet.stale(set(), 0.0)
+    assert "w" not in fleet.heartbeats
 
 
 def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):

@@ -1,0 +1,1 @@
+"""What starts and stops workers, each behind `headrace.scaler.actuator`."""
