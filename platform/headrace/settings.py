@@ -150,6 +150,8 @@ class ScalerSettings(_Group):
     restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
     """Wait before the n-th start in a row that failed; the last one repeats."""
     drain_s: float = Field(default=35.0, ge=0)
+    lost_s: float = Field(default=30.0, gt=0)
+    """A worker that has not been heard for so long is ended and replaced."""
     max_workers: int | None = Field(default=None, ge=0)
     """Of all models together; None: as many as their manifests allow."""
     cold_start_s: float = Field(default=30.0, gt=0)

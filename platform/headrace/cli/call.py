@@ -59,6 +59,8 @@ def models(
         return
     for model in listed:
         typer.echo(f"{model['id']:24} {model['version']}  {model['slug']:24} {model['description']}")
+        if bad := model.get("rolled_back"):
+            typer.echo(f"  version {bad['version']} was taken out: {bad['reason']}")
 
 
 def tokens(base: str, body: dict[str, Any], on_start: Callable[[str], object] | None = None) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from headrace.contracts.events import Event
+from headrace.contracts.events import Event, ModelDeployed
 
 
 class Decision(Event):
@@ -15,6 +15,7 @@ class Decision(Event):
     waiting, running, retrying: requests. arrived: requests there ever were in the model's topics.
     work_s: seconds of one worker for a request, None while unknown. cold_start_s: nine times in ten.
     needed: by the formula; target: now. actions: what is done about it, in words.
+    failures: workers of this version that failed in a row.
     """
 
     kind: Literal["decision"] = "decision"
@@ -38,6 +39,7 @@ class Decision(Event):
     target: int
     reason: str
     actions: tuple[str, ...] = ()
+    failures: int = 0
 
 
 class Leader(Event):
@@ -61,4 +63,15 @@ class Learned(Event):
     work_s: float | None = None
     tokens: float = 0.0
     starts_s: tuple[float, ...] = ()
+    at_s: float
+
+
+class Trusted(Event):
+    """On `scaler`, keyed `trusted/<model>`: the latest version of which a worker was well for a while.
+
+    It comes back when a later one is not well. at_s: when that was known.
+    """
+
+    kind: Literal["trusted"] = "trusted"
+    deployed: ModelDeployed
     at_s: float

@@ -41,12 +41,21 @@ class Event(BaseModel):
             raise InvalidRequest(f"Not a {cls.__name__} event: {error}") from None
 
 
+class RolledBack(Event):
+    """A version that was taken out again. at_s: Unix time."""
+
+    version: str
+    reason: str
+    at_s: float
+
+
 class ModelDeployed(Event):
     """On `models`, keyed by model name: this version answers from now on.
 
     version: digest of the function's files, so the same folder is always the same version.
     package_url: where the packed function lies, for example `s3://bucket/functions/<version>.zip`.
     retiring: it takes no more requests; when what it has is done, it and its topics go.
+    rolled_back: the version that was deployed after this one, and was not well.
     """
 
     name: str
@@ -57,6 +66,7 @@ class ModelDeployed(Event):
     partitions: int
     deployed_at_s: float
     retiring: bool = False
+    rolled_back: RolledBack | None = None
 
 
 class WorkerState(StrEnum):
@@ -77,6 +87,8 @@ class WorkerHeartbeat(Event):
     signature: of a model that takes tensors, once it is loaded.
     running: ids of jobs that it runs now, the first `MAX_RUNNING` of them.
     unit: what it runs in, as its actuator names it (a pod); None: that is called as the worker is.
+    canary_at_s, canary_s: when it was last found well, and how long its canary took; None before the first.
+    ailing: why the latest canary failed.
     completed, tokens, busy_s, slot_s: since it started: requests, their tokens in and out, seconds with
         something to do, and seconds summed over requests.
     """
@@ -102,6 +114,9 @@ class WorkerHeartbeat(Event):
     signature: Signature | None = None
     running: tuple[str, ...] = ()
     unit: str | None = None
+    canary_at_s: float | None = None
+    canary_s: float | None = None
+    ailing: str | None = None
 
     @property
     def in_unit(self) -> str:

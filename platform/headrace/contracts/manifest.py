@@ -56,6 +56,14 @@ EngineKind = Annotated[
 ]
 
 
+def _checked(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A JSON Schema that is one."""
+    fault = None if schema is None else check_schema(schema)
+    if fault is not None:
+        raise ValueError(f"not a JSON Schema: {fault}")
+    return schema
+
+
 class EngineSpec(_Strict):
     """Which engine runs the model, and its own arguments (checked by the engine).
 
@@ -109,6 +117,8 @@ class Scaling(_Strict):
 
     utilization: of a worker's time that is planned with. drain_target_s: a backlog shall be gone in so long.
     idle_s: without work until the last workers go; None: as long as a start takes, from one to 15 minutes.
+    surge: workers beyond `max_workers` that a change of version may have for a while; with 0 an old one goes
+        before a new one comes. None: as many as there are.
     work_s: seconds of one full worker for a request, until that was measured; None: one worker measures it.
     """
 
@@ -118,12 +128,44 @@ class Scaling(_Strict):
     drain_target_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     idle_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     work_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    surge: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.min_workers > self.max_workers:
             raise ValueError(f"min_workers is {self.min_workers}, more than max_workers, {self.max_workers}")
         return self
+
+
+class Health(_Strict):
+    """How it is known that workers are well.
+
+    canary: a request for the first of `serves`, which each worker answers before it takes others, and again
+        when it has answered none for `every_s`, or its engine has failed on one. It is in no topic and no
+        count, and no caller sees it. None: one token, or one embedding, for models of text; False: none.
+    answer: a JSON Schema that the canary's answer must meet.
+    timeout_s: of the canary.
+    failures: so many canaries in a row end a worker, which is replaced; so many workers in a row end a
+        version of which none was ever well, and the one before it comes back.
+    start_timeout_s: a worker that is not ready by then has failed.
+    """
+
+    canary: dict[str, Any] | Literal[False] | None = None
+    answer: dict[str, Any] | None = None
+    every_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    failures: int = Field(default=3, ge=1)
+    start_timeout_s: float = Field(default=900.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("answer")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _checked(schema)
+
+    @cached_property
+    def wants(self) -> Checker | None:
+        """What `answer` says."""
+        return None if self.answer is None else Checker(self.answer)
 
 
 class Manifest(_Strict):
@@ -150,6 +192,7 @@ class Manifest(_Strict):
     limits: Limits = Limits()
     retry: Retry = Retry()
     scaling: Scaling = Scaling()
+    health: Health = Health()
 
     @model_validator(mode="before")
     @classmethod
@@ -171,10 +214,7 @@ class Manifest(_Strict):
     @field_validator("parameters", "result")
     @classmethod
     def _is_a_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        fault = None if schema is None else check_schema(schema)
-        if fault is not None:
-            raise ValueError(f"not a JSON Schema: {fault}")
-        return schema
+        return _checked(schema)
 
     @cached_property
     def takes(self) -> Checker | None:

@@ -15,7 +15,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that has been started and has not ended. `running`: requests that it has begun."""
+    """A worker that has been started and has not ended. `running`: requests that it has begun.
+
+    fault: why it is of no use; it is ended at once.
+    """
 
     id: str
     model: str
@@ -23,23 +26,29 @@ class Worker:
     phase: Phase
     started_at_s: float
     running: int = 0
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is deployed under a model's name, by how many workers, and why so many."""
+    """What is deployed under a model's name, by how many workers, and why so many.
+
+    most: workers of all its versions that there may be at once; None: no limit.
+    """
 
     version: str
     workers: int
     reason: str = ""
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Starts or workers of a model that failed in a row."""
+    """Starts or workers of a model that failed in a row. reason: of the last one."""
 
     count: int = 0
     last_at_s: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Tell one worker to drain and end."""
+    """Tell one worker to drain and end; with `force`, end it."""
 
     worker_id: str
     reason: str
+    force: bool = False
 
 
 Action = Start | Stop
@@ -76,48 +86,80 @@ def decide(observed: Observed, backoff_s: Sequence[float], now_s: float) -> tupl
     actions: list[Action] = []
     by_model: dict[str, list[Worker]] = {model: [] for model in observed.models}
     for worker in observed.workers:
-        mine = by_model.setdefault(worker.model, [])
-        if worker.phase is not Phase.DRAINING:
-            mine.append(worker)
+        by_model.setdefault(worker.model, []).append(worker)
     for model, mine in sorted(by_model.items()):
-        wanted = observed.models.get(model)
-        if wanted is None:
-            actions += [Stop(worker.id, f"model {model} is no longer deployed") for worker in mine]
+        actions += [Stop(worker.id, worker.fault, force=True) for worker in mine if worker.fault]
+        alive = [worker for worker in mine if not worker.fault]
+        crew = _Crew(model, observed.models.get(model), alive)
+        if crew.wanted is None:
+            actions += [Stop(each.id, f"model {model} is no longer deployed") for each in crew.staying]
             continue
-        current = [worker for worker in mine if worker.version == wanted.version]
-        actions += _starts(model, wanted, len(current), _wait_s(observed, model, backoff_s, now_s))
-        actions += _stops(wanted, mine, current)
+        wait_s = wait(observed.failures.get(model, Failures()), backoff_s, now_s)
+        actions += crew.starts(crew.wanted) if wait_s <= 0 else ()
+        actions += crew.stops(crew.wanted)
     return tuple(actions)
 
 
-def _wait_s(observed: Observed, model: str, backoff_s: Sequence[float], now_s: float) -> float:
-    failures = observed.failures.get(model, Failures())
+def wait(failures: Failures, backoff_s: Sequence[float], now_s: float) -> float:
+    """Seconds until a worker may be started again; at most 0 when it may."""
     if failures.count == 0:
         return 0.0
     pause_s = backoff_s[min(failures.count, len(backoff_s)) - 1]
     return failures.last_at_s + pause_s - now_s
 
 
-def _starts(model: str, wanted: Wanted, have: int, wait_s: float) -> list[Action]:
-    missing = wanted.workers - have
-    if missing <= 0 or wait_s > 0:
-        return []
-    reason = f"{have} of {wanted.workers} workers of version {wanted.version}"
-    if wanted.reason:
-        reason += f": {wanted.reason}"
-    return [Start(model, wanted.version, reason)] * missing
+class _Crew:
+    """A model's workers, of the version that is wanted and of others."""
 
+    def __init__(self, model: str, wanted: Wanted | None, alive: Sequence[Worker]) -> None:
+        self.model = model
+        self.wanted = wanted
+        self._alive = alive
+        self.staying = [worker for worker in alive if worker.phase is not Phase.DRAINING]
+        version = None if wanted is None else wanted.version
+        self._current = [worker for worker in self.staying if worker.version == version]
+        self._old = [worker for worker in self.staying if worker.version != version]
+        self._ready = sum(worker.phase is Phase.READY for worker in self._current)
 
-def _stops(wanted: Wanted, mine: Sequence[Worker], current: Sequence[Worker]) -> list[Action]:
-    surplus = sorted(current, key=_loss)[: max(0, len(current) - wanted.workers)]
-    why = f": {wanted.reason}" if wanted.reason else ""
-    stops: list[Action] = [Stop(w.id, f"more than {wanted.workers} workers{why}") for w in surplus]
-    ready = sum(worker.phase is Phase.READY for worker in current)
-    if ready >= wanted.workers:
+    def starts(self, wanted: Wanted) -> list[Action]:
+        """As many as are missing and as there is room for."""
+        goal = wanted.workers
+        if self._old and not self._ready:
+            # While others serve, one shows that the version is well before there are more of it.
+            goal = min(goal, 1)
+        have = len(self._current)
+        room = goal - have if wanted.most is None else min(goal - have, wanted.most - len(self._alive))
+        reason = f"{have} of {wanted.workers} workers of version {wanted.version}"
+        if wanted.reason:
+            reason += f": {wanted.reason}"
+        return [Start(self.model, wanted.version, reason)] * room
+
+    def stops(self, wanted: Wanted) -> list[Action]:
+        """Those that are too many, and old ones for each new one that is ready."""
+        surplus = sorted(self._current, key=_loss)[: max(0, len(self._current) - wanted.workers)]
+        why = f": {wanted.reason}" if wanted.reason else ""
+        stops: list[Action] = [Stop(w.id, f"more than {wanted.workers} workers{why}") for w in surplus]
         # The old version serves until the new one can.
-        old = (worker for worker in mine if worker.version != wanted.version)
-        stops += [Stop(worker.id, f"version {wanted.version} has taken over") for worker in old]
-    return stops
+        kept = max(0, wanted.workers - self._ready)
+        leaving = sorted(self._old, key=_loss)[: max(0, len(self._old) - kept)]
+        stops += [Stop(worker.id, f"version {wanted.version} has taken over") for worker in leaving]
+        if not stops and self._lacks_room(wanted):
+            stops.append(Stop(min(self._old, key=_loss).id, f"makes room for version {wanted.version}"))
+        return stops
+
+    def _lacks_room(self, wanted: Wanted) -> bool:
+        """Whether nothing new can come, and nobody goes already, because the old ones hold all places."""
+        is_full = wanted.most is not None and len(self._alive) >= wanted.most
+        is_leaving = len(self._alive) > len(self.staying)
+        # One that starts may be all that is missing.
+        is_coming = len(self._current) > self._ready
+        return (
+            is_full
+            and bool(self._old)
+            and not is_leaving
+            and not is_coming
+            and len(self._current) < wanted.workers
+        )
 
 
 def _loss(worker: Worker) -> tuple[bool, int, float]:

@@ -175,7 +175,7 @@ class _Pace:
 
 def _listing(model: ModelDeployed, name: str | None = None) -> dict[str, Any]:
     """A model as `/v1/models` shows it, or its adapter of that name, as `MODEL:ADAPTER`."""
-    return {
+    found = {
         "id": name or model.name,
         "object": "model",
         "created": int(model.deployed_at_s),
@@ -185,6 +185,9 @@ def _listing(model: ModelDeployed, name: str | None = None) -> dict[str, Any]:
         "serves": model.manifest.serves,
         "slug": model.slug,
     }
+    if model.rolled_back is not None:
+        found["rolled_back"] = model.rolled_back.model_dump()
+    return found
 
 
 def listings(model: ModelDeployed) -> Iterator[dict[str, Any]]:

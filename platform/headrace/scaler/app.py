@@ -23,10 +23,11 @@ from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.scaler.actuator import Actuator, Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators import catalog
-from headrace.scaler.fleet import LEARNED, Fleet
+from headrace.scaler.fleet import LEARNED, TRUSTED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
 from headrace.scaler.obituaries import Obituaries
+from headrace.scaler.rollouts import Rollouts
 from headrace.settings import Settings
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
@@ -37,6 +38,13 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
+_OF_MODELS: Final = (
+    metrics.TARGET,
+    metrics.WORK,
+    metrics.ARRIVING,
+    metrics.COLD_START,
+    metrics.FAILURES,
+)
 _ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "failed", Cause.CRASHED: "failed"}
 
 
@@ -99,6 +107,7 @@ class Scaler:
         self.fleet = Fleet(self._topics, settings.scaler)
         self.actuator = parts.actuator
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
+        self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
         self._living: frozenset[str] = frozenset()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -111,6 +120,7 @@ class Scaler:
                 await self._tick()
             except HeadraceError as error:
                 _log.warning("nothing is decided now: %s", error)
+                self.fleet.deaf(time.time())
             await self._forget()
             await self._rest(stop)
 
@@ -139,13 +149,13 @@ class Scaler:
         for ended in self.actuator.exits():
             unit = ended.unit
             self._instruments.series(metrics.WORKER_ENDS, unit.model, _ENDS[ended.cause]).add(1)
-            if ended.cause is Cause.ASKED:
-                _log.info("worker %s of %s %s", unit.id, unit.model, ended.reason)
-            elif ended.cause is Cause.KILLED:
-                _log.warning("worker %s of %s %s", unit.id, unit.model, ended.reason)
+            fault = self.fleet.verdict(ended)
+            if fault is not None:
+                count = self.fleet.failed(unit.model, fault, time.time())
+                _log.warning("worker %s of %s %s: %s (%d)", unit.id, unit.model, ended.reason, fault, count)
             else:
-                count = self.fleet.failed(unit.model, time.time())
-                _log.warning("worker %s of %s %s (%d in a row)", unit.id, unit.model, ended.reason, count)
+                level = logging.INFO if ended.cause is Cause.ASKED else logging.WARNING
+                _log.log(level, "worker %s of %s %s", unit.id, unit.model, ended.reason)
             if ended.cause is not Cause.ASKED:
                 await self._obituaries.tell(ended, self.fleet.dead(ended))
             self.fleet.ended(ended)
@@ -160,23 +170,21 @@ class Scaler:
 
     def _tell(self, workers: Sequence[Worker], now_s: float) -> None:
         self._instruments.series(metrics.UNSEEN).set(now_s - max(self._looked_s, self._began_s))
-        for metric in (metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START):
+        for metric in _OF_MODELS:
             self._instruments.clear(metric)  # of models that are gone
         for model, known in self.fleet.known.items():
             self._instruments.series(metrics.TARGET, model).set(known.target)
             self._instruments.series(metrics.WORK, model).set(known.load.waiting * (known.work_s or 0.0))
             self._instruments.series(metrics.ARRIVING, model).set(known.load.arriving_per_s)
             self._instruments.series(metrics.COLD_START, model).set(known.cold_start_s)
+            self._instruments.series(metrics.FAILURES, model).set(known.failures.count)
         self._instruments.clear(metrics.WORKERS)
         for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
             self._instruments.series(metrics.WORKERS, model, phase).set(number)
 
     def _tell_nothing(self) -> None:
         """Who does not act says nothing of what it would do."""
-        for metric in (
-            *(metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START),
-            *(metrics.UNSEEN, metrics.WORKERS),
-        ):
+        for metric in (*_OF_MODELS, metrics.UNSEEN, metrics.WORKERS):
             self._instruments.clear(metric)
 
     async def _tick(self) -> None:
@@ -185,6 +193,7 @@ class Scaler:
         self._instruments.series(metrics.LEADS).set(0 if epoch is None else 1)
         if epoch is None:
             self._tell_nothing()
+            self.fleet.deaf(time.time())
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
@@ -192,7 +201,8 @@ class Scaler:
         now_s = time.time()
         units = self.actuator.units()
         self._living = self.fleet.living(units)
-        workers = [self.fleet.worker(unit) for unit in units.values()]
+        workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
+        await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)
         self.fleet.plan(workers, now_s)
         self._tell(workers, now_s)
         observed = self.fleet.observe(workers, now_s)
@@ -217,9 +227,11 @@ class Scaler:
                 _log.info("start %s for %s: %s", name, action.model, action.reason)
                 self.fleet.spawned(name, now_s)
                 starts.append(NewUnit(name, action.model, action.version))
-            else:
-                _log.info("stop %s: %s", name, action.reason)
-                ends.append(Ending(name))
+                continue
+            _log.info("%s %s: %s", "end" if action.force else "stop", name, action.reason)
+            if action.force:
+                self.fleet.condemn(name, action.reason)
+            ends.append(Ending(name, action.force))
         targets = {model: known.target for model, known in self.fleet.known.items()}
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
@@ -238,6 +250,7 @@ class Scaler:
             await self._admin.delete_topics([plan.name for plan in plans])
             for topic, key in (
                 (self._topics.scaler, f"{LEARNED}{deployed.name}"),
+                (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
                 (self._topics.models, deployed.name),
             ):
                 await (await self._producer.send(Outgoing(topic, None, key.encode())))
@@ -254,6 +267,7 @@ class Scaler:
             found = await self._admin.follow_backlog(slugs, self.fleet.live(now_s))
         except Unavailable as error:
             _log.warning("the backlog is not known, and nobody goes for that: %s", error)
+            self.fleet.deaf(now_s)
             return
         self._looked_s = now_s = time.time()
         self.fleet.measure(depths((each.model_slug, each.requests, each.end) for each in found), now_s)
@@ -265,9 +279,9 @@ class Scaler:
         models = {worker.id: worker.model for worker in workers}
         done: dict[str, list[str]] = defaultdict(list)
         for worker_id, action in named:
-            is_start = isinstance(action, Start)
             model = action.model if isinstance(action, Start) else models[worker_id]
-            done[model].append(f"{'start' if is_start else 'stop'} {worker_id}: {action.reason}")
+            verb = "start" if isinstance(action, Start) else "end" if action.force else "stop"
+            done[model].append(f"{verb} {worker_id}: {action.reason}")
         receipts = []
         for decision in self._ledger.decisions(epoch, self.fleet.known, workers, done, now_s):
             record = Outgoing(self._topics.decisions, decision.encode(), decision.model.encode())

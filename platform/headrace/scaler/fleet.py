@@ -5,25 +5,30 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from headrace.contracts.decisions import Learned
+from headrace.contracts.decisions import Learned, Trusted
 from headrace.contracts.errors import HeadraceError
-from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.events import (
+    GatewayHeartbeat,
+    ModelDeployed,
+    RolledBack,
+    WorkerHeartbeat,
+    WorkerState,
+)
 from headrace.contracts.topics import Topics
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
+from headrace.core.rollout import is_stable, unfit
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
-from headrace.scaler.actuator import Exit, Unit
+from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.known import Depth, Known, limits
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
 
-_STABLE_S: Final = 10.0
-"""A worker that has been ready for so long clears its model's failures."""
-
 _LIVE_S: Final = 10.0
 
 LEARNED: Final = "learned/"
+TRUSTED: Final = "trusted/"
 
 _PHASES: Final = {WorkerState.STARTING: Phase.STARTING, WorkerState.READY: Phase.READY}
 
@@ -43,6 +48,10 @@ class Fleet:
         self._left: set[str] = set()
         self._learned: dict[str, Learned] = {}
         self._failures: dict[str, Failures] = {}
+        self._trusted: dict[str, ModelDeployed] = {}
+        self._ready_s: dict[str, float] = {}
+        self._condemned: dict[str, str] = {}
+        self._hearing_s = 0.0
         self._spawned_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
 
@@ -60,11 +69,32 @@ class Fleet:
             except HeadraceError as error:
                 _log.warning("record at %s ignored: %s", record.place, error)
 
-    def failed(self, model: str, now_s: float) -> int:
+    def failed(self, model: str, reason: str, now_s: float) -> int:
         """Count a failure of one of the model's workers; returns how many there were in a row."""
         count = self._failures.get(model, Failures()).count + 1
-        self._failures[model] = Failures(count, now_s)
+        self._failures[model] = Failures(count, now_s, reason)
         return count
+
+    def condemn(self, unit_id: str, reason: str) -> None:
+        """A unit of ours is to be ended for this reason, and has failed by it, however it ends."""
+        self._condemned[unit_id] = reason
+
+    def deaf(self, now_s: float) -> None:
+        """Kafka does not answer, or others act: that nobody is heard says nothing of them."""
+        self._hearing_s = now_s
+
+    def verdict(self, ended: Exit) -> str | None:
+        """Why its worker has failed; None when it is no fault of the model.
+
+        What it said itself says more than how its process ended.
+        """
+        condemned = self._condemned.get(ended.unit.id)
+        if condemned is not None:
+            return condemned
+        if ended.cause not in (Cause.FAILED, Cause.CRASHED):
+            return None
+        told = (beat.reason for beat in self.dead(ended) if beat.state is WorkerState.FAILED and beat.reason)
+        return next(told, ended.reason)
 
     def spawned(self, worker_id: str, now_s: float) -> None:
         """A worker of ours begins to start, before it can say so itself."""
@@ -79,8 +109,8 @@ class Fleet:
         """A worker of ours has ended, and is not heard again."""
         for beat in self.dead(ended):
             self._drop(beat.id)
-        if ended.is_gone:
-            self._spawned_s.pop(ended.unit.id, None)
+        for known in (self._spawned_s, self._ready_s, self._condemned):
+            known.pop(ended.unit.id, None)
 
     def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
         """What lies in the models' topics, by slug."""
@@ -96,31 +126,57 @@ class Fleet:
 
     def plan(self, workers: Sequence[Worker], now_s: float) -> None:
         """Decide for each model whose topics were read, by what they say now."""
-        mine = defaultdict(list)
-        for worker in workers:
-            mine[worker.model].append(worker)
+        mine = _by_model(workers)
         for model, known in self.known.items():
+            known.failures = self._failures.get(model, Failures())
             if known.depth is not None:
                 known.decide(mine[model], self._free(mine[model]), now_s)
 
     def observe(self, workers: Sequence[Worker], now_s: float) -> Observed:
         """Everything that starts and stops rest on."""
-        for worker in workers:
-            if worker.phase is Phase.READY and now_s - worker.started_at_s > _STABLE_S:
-                self._failures.pop(worker.model, None)
         targets = {model: known.target for model, known in self.known.items()}
         if self._settings.max_workers is not None:
             shares = {
                 model: Share(limits(known.deployed)[0], targets[model]) for model, known in self.known.items()
             }
             targets = shared(shares, self._settings.max_workers)
-        wanted = {
-            model: Wanted(known.deployed.version, targets[model], known.plan.reason if known.plan else "")
-            for model, known in self.known.items()
-        }
+        wanted = {model: _wanted(known, targets[model]) for model, known in self.known.items()}
         return Observed(wanted, workers, dict(self._failures))
 
-    def worker(self, unit: Unit) -> Worker:
+    def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:
+        """Versions that are trusted from now on, because a worker has been well for a while."""
+        for worker in workers:
+            if worker.phase is Phase.READY:
+                self._ready_s.setdefault(worker.id, now_s)
+        found = []
+        by_model = _by_model(workers)
+        for model, known in self.known.items():
+            deployed = known.deployed
+            if not is_stable(by_model[model], deployed.version, self._ready_s, now_s):
+                continue
+            self._failures.pop(model, None)
+            trusted = self._trusted.get(model)
+            if trusted is None or trusted.version != deployed.version:
+                self._trusted[model] = deployed
+                found.append(deployed)
+        return found
+
+    def roll_backs(self, now_s: float) -> list[ModelDeployed]:
+        """Deployments to come back, because the version after each was never well."""
+        found = []
+        for model, known in self.known.items():
+            now, trusted = known.deployed, self._trusted.get(model)
+            failures = self._failures.get(model, Failures())
+            version = None if trusted is None else trusted.version
+            reason = unfit(now.version, version, failures, now.manifest.health.failures)
+            if reason is None or trusted is None or now.retiring:
+                continue
+            rolled_back = RolledBack(version=now.version, reason=reason, at_s=now_s)
+            changes = {"deployed_at_s": now_s, "partitions": now.partitions, "rolled_back": rolled_back}
+            found.append(trusted.model_copy(update=changes))
+        return found
+
+    def worker(self, unit: Unit, now_s: float) -> Worker:
         """A worker of ours, with what it says of itself."""
         heartbeat = self.latest(unit.id)
         if unit.stopping:
@@ -130,7 +186,21 @@ class Fleet:
         else:
             phase = _PHASES.get(heartbeat.state, Phase.DRAINING)
         running = heartbeat.in_flight if heartbeat is not None else 0
-        return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running)
+        fault = self._fault(unit, phase, heartbeat, now_s)
+        return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running, fault)
+
+    def _fault(self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, now_s: float) -> str:
+        """Why it is of no use. One that drains has its time from its actuator."""
+        known = self.known.get(unit.model)
+        if known is None or phase is Phase.DRAINING:
+            return ""
+        most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - unit.started_at_s
+        if phase is Phase.STARTING and took_s > most_s:
+            return f"is not ready {took_s:.0f} s after its start"
+        if heartbeat is None:
+            return ""
+        silent_s = now_s - max(heartbeat.sent_at_s, self._hearing_s)
+        return f"has not been heard for {silent_s:.0f} s" if silent_s > self._settings.lost_s else ""
 
     def latest(self, unit_id: str) -> WorkerHeartbeat | None:
         """What the worker in this unit said last; of the last one, where one follows another."""
@@ -171,7 +241,11 @@ class Fleet:
         if value is None:
             self.known.pop(name, None)
             return
-        deployed = ModelDeployed.decode(value)
+        self.deploy(ModelDeployed.decode(value))
+
+    def deploy(self, deployed: ModelDeployed) -> None:
+        """This version answers from now on."""
+        name = deployed.name
         self._failures.pop(name, None)  # a new version deserves a start at once
         if name in self.known:
             self.known[name].deploy(deployed)
@@ -203,6 +277,8 @@ class Fleet:
         known.hear(before, now)
 
     def _update_learned(self, key: str, value: bytes | None) -> None:
+        if key.startswith(TRUSTED):
+            self._update_trusted(key.removeprefix(TRUSTED), value)
         if not key.startswith(LEARNED):
             return
         model = key.removeprefix(LEARNED)
@@ -213,3 +289,24 @@ class Fleet:
         known = self.known.get(model)
         if known is not None and known.calibration.work_s is None:
             known.remember(learned)
+
+    def _update_trusted(self, model: str, value: bytes | None) -> None:
+        if value is None:
+            self._trusted.pop(model, None)
+        else:
+            self._trusted[model] = Trusted.decode(value).deployed
+
+
+def _by_model(workers: Iterable[Worker]) -> defaultdict[str, list[Worker]]:
+    found = defaultdict(list)
+    for worker in workers:
+        found[worker.model].append(worker)
+    return found
+
+
+def _wanted(known: Known, target: int) -> Wanted:
+    """What is deployed, by so many workers."""
+    deployed = known.deployed
+    scaling = deployed.manifest.scaling
+    most = None if scaling.surge is None else max(limits(deployed)[1], 1) + scaling.surge
+    return Wanted(deployed.version, target, known.plan.reason if known.plan else "", most)

@@ -10,7 +10,7 @@ from headrace.core.arrivals import Arrivals
 from headrace.core.calibration import Calibration, Sample
 from headrace.core.pacing import Pace, PaceRules
 from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
-from headrace.core.scaling import Phase, Worker
+from headrace.core.scaling import Failures, Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.settings import ScalerSettings
 
@@ -72,6 +72,16 @@ class Known:
     load: Load = field(default_factory=Load)
     crew: Crew = field(default_factory=Crew)
     plan: Plan | None = None
+    failures: Failures = field(default_factory=Failures)
+
+    @property
+    def trouble(self) -> str:
+        """Why workers that are wanted do not come, in words; empty when nothing is wrong."""
+        count = self.failures.count
+        if not count:
+            return ""
+        what = "a worker has" if count == 1 else f"{count} workers in a row have"
+        return f"{what} failed, at last: {self.failures.reason}"
 
     @property
     def is_fixed(self) -> bool:

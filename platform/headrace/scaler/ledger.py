@@ -76,6 +76,8 @@ class Ledger:
         before = self._decided.get(known.deployed.name)
         if before is None or before.target != known.target or before.version != known.deployed.version:
             return True
+        if before.failures != known.failures.count:
+            return True
         is_busy = known.load.waiting or known.load.running or known.load.retrying
         arrived = known.arrivals.total != before.arrived
         return now_s - before.at_s >= (_BUSY_S if is_busy or arrived else _IDLE_S)
@@ -86,6 +88,7 @@ class Ledger:
         self._seq += 1
         load, plan = known.load, known.plan
         work_s = known.work_s
+        reason = plan.reason if plan is not None else "its topics have not been read yet"
         return Decision(
             model=known.deployed.name,
             version=known.deployed.version,
@@ -105,7 +108,8 @@ class Ledger:
             draining=phases.count(Phase.DRAINING),
             needed=plan.needed if plan is not None else known.target,
             target=known.target,
-            reason=plan.reason if plan is not None else "its topics have not been read yet",
+            reason=f"{known.trouble}; {reason}" if known.trouble else reason,
+            failures=known.failures.count,
             actions=actions,
         )
 

@@ -188,6 +188,14 @@ _ROWS: Final = (
             _Panel("Cold start, p90", "s", (_Line(_now(m.COLD_START, m.MODEL, how="max"), _MODEL),)),
             _Panel("Since the backlog was read", "s", (_Line(_now(m.UNSEEN, how="max"), "scaler"),)),
             _Panel("Scalers that act", "short", (_Line(_now(m.LEADS), "scalers"),)),
+            _Panel(
+                "Workers that failed in a row, versions taken out",
+                "short",
+                (
+                    _Line(_now(m.FAILURES, m.MODEL, how="max"), _MODEL),
+                    _Line(_now(m.ROLL_BACKS, m.MODEL), f"{_MODEL}, taken out"),
+                ),
+            ),
         ),
     ),
 )

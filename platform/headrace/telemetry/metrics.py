@@ -139,6 +139,22 @@ WORKER_ENDS: Final = Metric(
     "Workers that ended: asked to, killed from outside, or failed by themselves",
     (MODEL, "headrace.worker.cause"),
 )
+ROLL_BACKS: Final = Metric(
+    "headrace.model.roll_backs",
+    Kind.COUNTER,
+    "scaler",
+    "{version}",
+    "Versions that were taken out because their workers failed",
+    (MODEL,),
+)
+FAILURES: Final = Metric(
+    "headrace.model.failures",
+    Kind.GAUGE,
+    "scaler",
+    "{worker}",
+    "Workers that failed in a row, of the version that is deployed",
+    (MODEL,),
+)
 TARGET: Final = Metric(
     "headrace.scaler.target",
     Kind.GAUGE,
@@ -204,6 +220,8 @@ METRICS: Final = (
     CAPACITY,
     WORKERS,
     WORKER_ENDS,
+    ROLL_BACKS,
+    FAILURES,
     TARGET,
     WORK,
     ARRIVING,

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
@@ -38,6 +39,7 @@ from headrace.settings import Settings
 from headrace.telemetry import metrics
 from headrace.telemetry.setup import opened
 from headrace.telemetry.worker import UNTOLD, Served, WorkerTelemetry
+from headrace.worker.canary import Canary
 from headrace.worker.claims import Keeper
 from headrace.worker.fates import FateRules, Fates
 from headrace.worker.heartbeat import Heartbeat, Vitals, WorkerSpec
@@ -87,6 +89,10 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         stack.callback(beat.cancel)
         deployed = await _find(settings, bench.spec)
         engine = await stack.enter_async_context(_engine(settings, deployed))
+        canary = Canary(deployed, engine)
+        # Beside what else is to be made ready: only the first caller's request must wait for it.
+        proving = asyncio.create_task(canary.prove())
+        stack.callback(proving.cancel)
         watchdog = Watchdog(settings.worker.stall_s)
         watchdog.start()
         stack.callback(watchdog.stop)
@@ -97,7 +103,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         source = _source(settings, bench, deployed, news, trust)
         telemetry = stack.enter_context(opened(settings.telemetry, "worker", bench.spec.id))
         bench.told = WorkerTelemetry(_served(settings, bench.spec, deployed), telemetry)
-        parts = _parts(settings, bench, deployed, engine, source, trust)
+        parts = replace(_parts(settings, bench, deployed, engine, source, trust), canary=canary)
         if parts.journal is not None:
             stack.callback(parts.journal.close)
         loop = Loop(parts)
@@ -116,18 +122,25 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             group=source.group,
             signature=getattr(engine, "signature", None),  # only those of tensors have one
             running=loop.jobs(MAX_RUNNING),
+            health=canary.health,
         )
         _hear(news, loop, parts, source)
         follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
         await news.catch_up()
 
+        await proving
         await source.start()
         stack.push_async_callback(source.stop)
         announcing = asyncio.create_task(_announce(source, bench.heartbeat))
         _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, parts.capacity)
+        ending = asyncio.Event()
+        ends = (asyncio.create_task(stop.wait()), asyncio.create_task(canary.watch(lambda: loop.is_full)))
+        for end in ends:
+            end.add_done_callback(lambda _: ending.set())
+            stack.callback(end.cancel)
         try:
-            await loop.run(stop)
+            await loop.run(ending)
         except EngineDied:
             # No farewell: what was in flight must not move before the obituary says who is to blame.
             logging.shutdown()
@@ -136,6 +149,9 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             announcing.cancel()
             await bench.heartbeat.become(WorkerState.DRAINING)
             await loop.drain(settings.worker.drain_s)
+        _, unwell = ends
+        if unwell.done():
+            raise SetupError(unwell.result())
 
 
 def _served(settings: Settings, spec: WorkerSpec, deployed: ModelDeployed) -> Served:

@@ -15,10 +15,12 @@ from headrace.contracts.events import WorkerHeartbeat, WorkerState
 from headrace.contracts.tensors import Signature
 from headrace.core.occupancy import Occupied
 from headrace.core.ports import Outgoing, Publisher
+from headrace.worker.canary import Health
 
 _log = logging.getLogger(__name__)
 
 _IDLE: Final = Occupied()
+_UNPROVEN: Final = Health()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Vitals:
     group: str | None = None
     signature: Signature | None = None
     running: tuple[str, ...] = ()
+    health: Health = _UNPROVEN
 
 
 class Heartbeat:
@@ -90,6 +93,9 @@ class Heartbeat:
             signature=vitals.signature,
             running=vitals.running,
             unit=self._spec.unit,
+            canary_at_s=vitals.health.at_s,
+            canary_s=vitals.health.took_s,
+            ailing=vitals.health.ailing,
         )
         await self._send(event.encode())
 

@@ -16,6 +16,7 @@ from headrace.contracts import headers as h
 from headrace.contracts.errors import (
     EngineCrashed,
     EngineDied,
+    EngineFailed,
     HeadraceError,
     InternalError,
     RequestCancelled,
@@ -36,6 +37,7 @@ from headrace.core.rendering import render
 from headrace.core.suspects import Suspects
 from headrace.telemetry.context import REQUEST_ID
 from headrace.telemetry.worker import UNTOLD, Work, WorkerTelemetry
+from headrace.worker.canary import Canary
 from headrace.worker.execution import execute, respond
 from headrace.worker.fates import Fates
 from headrace.worker.intake import ANYBODY, Job, Refusal, read
@@ -70,7 +72,7 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the loop works with. `journal` None: nobody would read it."""
+    """What the loop works with. `journal` None: nobody would read it. `canary` None: nobody looks."""
 
     deployed: ModelDeployed
     engine: Engine
@@ -84,6 +86,7 @@ class Parts:
     suspects: Suspects = field(default_factory=Suspects)
     journal: Journal | None = None
     duplicates: Duplicates = field(default_factory=Duplicates)
+    canary: Canary | None = None
 
 
 class Loop:
@@ -100,6 +103,11 @@ class Loop:
     def in_flight(self) -> int:
         """Requests running now."""
         return len(self._running)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the engine runs all that it can."""
+        return len(self._running) >= min(self._parts.capacity, self._parts.engine.capacity)
 
     @property
     def occupied(self) -> Occupied:
@@ -260,12 +268,23 @@ class Loop:
             # From here on its fate is decided: neither the sweep nor a cancel may change it.
             running.expires_at_s = running.request_id = None
             work.attempted(found)
+            self._learn(found)
             if isinstance(found, Outcome):
                 await parts.fates.answer(reply, found)
             else:
                 await parts.fates.fail(job, found, reply)
         finally:
             work.end()
+
+    def _learn(self, found: Outcome | HeadraceError) -> None:
+        """What it says of the engine."""
+        canary = self._parts.canary
+        if canary is None:
+            return
+        if isinstance(found, EngineFailed):
+            canary.doubted()
+        elif isinstance(found, Outcome) and found.state in (State.COMPLETED, State.INCOMPLETE):
+            canary.answered()
 
     async def _attempt(self, job: Job, reply: Reply, work: Work) -> Outcome | HeadraceError:
         """Run it: how it ended, or why the engine failed."""

@@ -55,3 +55,49 @@ def test_the_first_failure_costs_no_wait_and_the_next_ones_do():
     assert run(models, failures={"chat": Failures(2, 99.0)}) != ()
     assert run(models, failures={"chat": Failures(9, 96.0)}) == ()
     assert run(models, failures={"chat": Failures(9, 95.0)}) != ()
+
+
+def acts(actions):
+    """Names of those that go, and how many come."""
+    return [a.worker_id for a in actions if isinstance(a, Stop)], sum(isinstance(a, Start) for a in actions)
+
+
+def test_while_others_serve_one_worker_tries_a_new_version():
+    old = [worker(f"old{n}", "v1") for n in range(4)]
+    assert acts(run({"chat": Wanted("v2", 4)}, old)) == ([], 1)
+    assert acts(run({"chat": Wanted("v2", 4)}, [*old, worker("new", "v2", Phase.STARTING)])) == ([], 0)
+    assert acts(run({"chat": Wanted("v2", 4)}, [*old, worker("new", "v2")])) == (["old0"], 3)
+
+
+def test_with_nobody_serving_a_new_version_gets_all_its_workers():
+    assert acts(run({"chat": Wanted("v2", 4)}, [])) == ([], 4)
+
+
+def test_an_old_worker_goes_for_each_new_one_that_is_ready():
+    old = [worker("old0", "v1"), worker("old1", "v1")]
+    two = [worker("new0", "v2"), worker("new1", "v2")]
+    starting = worker("new2", "v2", Phase.STARTING)
+    assert acts(run({"chat": Wanted("v2", 3)}, [*old, *two, starting])) == (["old0"], 0)
+
+
+def test_fewer_are_needed_during_a_change_of_version():
+    old = [worker(f"old{n}", "v1", started_at_s=n) for n in range(4)]
+    assert acts(run({"chat": Wanted("v2", 2)}, old)) == (["old3", "old2"], 1)
+
+
+def test_without_room_an_old_one_goes_before_a_new_one_comes():
+    wanted = {"chat": Wanted("v2", 2, most=2)}
+    old = [worker("old0", "v1"), worker("old1", "v1", started_at_s=1.0)]
+    assert acts(run(wanted, old)) == (["old1"], 0)
+    leaving = [old[0], worker("old1", "v1", Phase.DRAINING)]
+    assert acts(run(wanted, leaving)) == ([], 0), "its place is not free yet"
+    assert acts(run(wanted, old[:1])) == ([], 1)
+    assert acts(run(wanted, [old[0], worker("new", "v2", Phase.STARTING)])) == ([], 0)
+    assert acts(run(wanted, [old[0], worker("new", "v2")])) == (["old0"], 0)
+
+
+def test_what_is_at_fault_is_ended_by_force_and_replaced():
+    hung = Worker("hung", "chat", "v1", Phase.STARTING, 0.0, fault="is not ready 900 s after its start")
+    end, start = run({"chat": Wanted("v1", 1)}, [hung])
+    assert end == Stop("hung", "is not ready 900 s after its start", force=True)
+    assert isinstance(start, Start)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.contracts.decisions import Trusted
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.topics import Topics
@@ -83,8 +84,8 @@ def test_phases(fleet, state, phase):
     if state is not None:
         fleet.update([record(TOPICS.workers, "w", heartbeat("w", state))])
     unit = Unit("w", "chat", "v1", 0.0)
-    assert fleet.worker(unit).phase is phase
-    assert fleet.worker(replace(unit, stopping=True)).phase is Phase.DRAINING
+    assert fleet.worker(unit, 0.0).phase is phase
+    assert fleet.worker(replace(unit, stopping=True), 0.0).phase is Phase.DRAINING
 
 
 def test_a_unit_may_have_one_worker_after_another(fleet):
@@ -92,7 +93,7 @@ def test_a_unit_may_have_one_worker_after_another(fleet):
     first = heartbeat("w1", WorkerState.READY).model_copy(update={"unit": "pod", "started_at_s": 1.0})
     second = heartbeat("w2", WorkerState.STARTING).model_copy(update={"unit": "pod", "started_at_s": 9.0})
     fleet.update([record(TOPICS.workers, each.id, each) for each in (first, second)])
-    assert fleet.worker(unit).phase is Phase.STARTING
+    assert fleet.worker(unit, 0.0).phase is Phase.STARTING
     assert fleet.living(["pod", "other"]) == {"w1", "w2", "other"}
 
     ended = Exit(unit, Cause.CRASHED, "ended", at_s=5.0, is_gone=False)
@@ -112,15 +113,83 @@ def test_who_has_left_is_kept_for_its_obituary_and_no_longer(fleet):
     assert "w" not in fleet.heartbeats
 
 
+def ready(name, version="v1"):
+    return Worker(name, "chat", version, Phase.READY, started_at_s=0.0)
+
+
 def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):
-    assert [fleet.failed("chat", 1.0), fleet.failed("chat", 2.0)] == [1, 2]
-    assert fleet.observe([], 3.0).failures == {"chat": Failures(2, 2.0)}
-    young = Worker("w", "chat", "v1", Phase.READY, started_at_s=3.0)
-    assert fleet.observe([young], 4.0).failures != {}
-    assert fleet.observe([young], 20.0).failures == {}
-    fleet.failed("chat", 30.0)
+    assert [fleet.failed("chat", "no file", 1.0), fleet.failed("chat", "no file", 2.0)] == [1, 2]
+    assert fleet.observe([], 3.0).failures == {"chat": Failures(2, 2.0, "no file")}
+    assert fleet.prove([ready("w")], 4.0) == []
+    assert fleet.observe([], 4.0).failures != {}
+    assert [each.version for each in fleet.prove([ready("w")], 20.0)] == ["v1"]
+    assert fleet.observe([], 20.0).failures == {}
+    assert fleet.prove([ready("w")], 21.0) == [], "told once"
+    fleet.failed("chat", "no file", 30.0)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     assert fleet.observe([], 31.0).failures == {}
+
+
+def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
+    fleet.prove([ready("w")], 0.0)
+    fleet.prove([ready("w")], 20.0)
+    fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
+    for count in range(1, 4):
+        assert fleet.roll_backs(30.0) == []
+        assert fleet.failed("chat", "no file", 30.0) == count
+
+    (back,) = fleet.roll_backs(31.0)
+    assert (back.version, back.deployed_at_s) == ("v1", 31.0)
+    assert back.rolled_back.version == "v2"
+    assert back.rolled_back.reason == "3 workers in a row failed, at last: no file"
+
+    fleet.deploy(back)
+    assert fleet.roll_backs(32.0) == []
+    assert fleet.observe([], 32.0).failures == {}
+
+
+def test_which_version_was_well_is_known_to_the_next_scaler(fleet):
+    trusted = Trusted(deployed=deployed(version="v0"), at_s=1.0)
+    fleet.update([record(TOPICS.scaler, "trusted/chat", trusted)])
+    for _ in range(3):
+        fleet.failed("chat", "no file", 30.0)
+    assert [each.version for each in fleet.roll_backs(31.0)] == ["v0"]
+    fleet.update([record(TOPICS.scaler, "trusted/chat", None)])
+    assert fleet.roll_backs(31.0) == []
+
+
+def test_a_start_that_takes_too_long_is_a_fault(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    assert fleet.worker(unit, 999.0).fault == ""
+    assert fleet.worker(unit, 1001.0).fault == "is not ready 901 s after its start"
+    assert fleet.worker(replace(unit, stopping=True), 1001.0).fault == ""
+
+
+def test_who_is_not_heard_is_at_fault_unless_nobody_could_be_heard(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=200.0))])
+    assert fleet.worker(unit, 229.0).fault == ""
+    assert fleet.worker(unit, 231.0).fault == "has not been heard for 31 s"
+    fleet.deaf(220.0)
+    assert fleet.worker(unit, 249.0).fault == ""
+    assert fleet.worker(unit, 251.0).fault != ""
+
+
+def test_why_a_worker_failed_is_what_it_said_or_what_it_was_ended_for(fleet):
+    unit = Unit("w", "chat", "v1", 0.0)
+    assert fleet.verdict(Exit(unit, Cause.KILLED, "was killed by signal 9", at_s=9.0)) is None
+    assert (
+        fleet.verdict(Exit(unit, Cause.FAILED, "ended with exit code 1", at_s=9.0))
+        == "ended with exit code 1"
+    )
+    said = heartbeat("w", WorkerState.FAILED).model_copy(update={"reason": "the canary failed"})
+    fleet.update([record(TOPICS.workers, "w", said)])
+    assert fleet.verdict(Exit(unit, Cause.FAILED, "ended with exit code 1", at_s=9.0)) == "the canary failed"
+    fleet.condemn("w", "has not been heard")
+    killed = Exit(unit, Cause.KILLED, "was killed by signal 9", at_s=9.0)
+    assert fleet.verdict(killed) == "has not been heard"
+    fleet.ended(killed)
+    assert fleet.verdict(killed) is None
 
 
 def test_the_long_dead_are_named_once(fleet):

@@ -7,7 +7,7 @@ from headrace.contracts import headers as h
 from headrace.contracts import replies, requests
 from headrace.contracts.bodies import BODIES
 from headrace.contracts.claims import POINTER_SCHEMA
-from headrace.contracts.decisions import Decision, Leader, Learned
+from headrace.contracts.decisions import Decision, Leader, Learned, Trusted
 from headrace.contracts.documents.header_tables import (
     DEAD_LETTER_HEADERS,
     REPLY_HEADERS,
@@ -37,6 +37,7 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
     "decision": Decision,
     "leader": Leader,
     "learned": Learned,
+    "trusted": Trusted,
     "gatewayHeartbeat": GatewayHeartbeat,
     "cancel": Cancel,
     "obituary": Obituary,
@@ -75,8 +76,9 @@ _SHARED: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "decisions": (_TOPICS.decisions, ("decision",), "What the scaler decided and why, keyed by model."),
     "scaler": (
         _TOPICS.scaler,
-        ("leader", "learned"),
-        "Which scaler acts, keyed `leader`; what it has learned, keyed `learned/<model>`.",
+        ("leader", "learned", "trusted"),
+        "Which scaler acts, keyed `leader`; what it has learned, keyed `learned/<model>`; which version was "
+        "well last, keyed `trusted/<model>`.",
     ),
 }
 """Topic, messages and purpose of each channel that exists once."""

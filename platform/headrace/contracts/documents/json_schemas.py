@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from headrace.contracts.claims import POINTER_SCHEMA
-from headrace.contracts.decisions import Decision, Leader, Learned
+from headrace.contracts.decisions import Decision, Leader, Learned, Trusted
 from headrace.contracts.documents.header_tables import REPLY_HEADERS, REQUEST_HEADERS, header_schema
 from headrace.contracts.documents.responses import SCHEMAS as RESPONSES
 from headrace.contracts.embeddings import EmbeddingBody
@@ -35,6 +35,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "decision": Decision,
     "leader": Leader,
     "learned": Learned,
+    "trusted": Trusted,
     "gateway-heartbeat": GatewayHeartbeat,
     "cancel": Cancel,
     "obituary": Obituary,
