@@ -178,6 +178,9 @@ async def _workers(settings: Settings) -> list[dict[str, Any]]:
             "capacity": beat.capacity,
             "completed": beat.completed,
             "reason": beat.reason,
+            "canary_at_s": beat.canary_at_s,
+            "canary_s": beat.canary_s,
+            "ailing": beat.ailing,
         }
         for beat in beats.values()
         if now_s - beat.sent_at_s < _FRESH_S
@@ -197,3 +200,5 @@ def _print(found: dict[str, Any], data_dir: Path) -> None:
             f"  worker {worker['id']}  {worker['model']} {worker['version']}  {worker['state']}  "
             f"{worker['in_flight']} in flight"
         )
+        if worker["ailing"]:
+            typer.echo(f"    its canary failed: {worker['ailing']}")

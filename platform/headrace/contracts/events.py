@@ -15,6 +15,8 @@ from headrace.contracts.tensors import Signature
 
 ENGINE_DIED: Final = 86
 """Exit code of a worker whose engine can serve no more."""
+UNWELL: Final = 87
+"""Exit code of a worker whose canaries failed. It has said why, and left its group."""
 MAX_RUNNING: Final = 256
 """Jobs that a heartbeat names; a record of 15 kB."""
 

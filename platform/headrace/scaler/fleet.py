@@ -190,9 +190,9 @@ class Fleet:
         return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running, fault)
 
     def _fault(self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, now_s: float) -> str:
-        """Why it is of no use. One that drains has its time from its actuator."""
+        """Why it is of no use. One that was told to end has its time from its actuator."""
         known = self.known.get(unit.model)
-        if known is None or phase is Phase.DRAINING:
+        if known is None or unit.stopping:
             return ""
         most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - unit.started_at_s
         if phase is Phase.STARTING and took_s > most_s:

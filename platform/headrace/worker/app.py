@@ -16,6 +16,7 @@ from headrace.contracts.errors import EngineDied, SetupError, Unavailable
 from headrace.contracts.events import (
     ENGINE_DIED,
     MAX_RUNNING,
+    UNWELL,
     Cancel,
     Handover,
     ModelDeployed,
@@ -134,24 +135,39 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         stack.push_async_callback(source.stop)
         announcing = asyncio.create_task(_announce(source, bench.heartbeat))
         _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, parts.capacity)
-        ending = asyncio.Event()
-        ends = (asyncio.create_task(stop.wait()), asyncio.create_task(canary.watch(lambda: loop.is_full)))
-        for end in ends:
-            end.add_done_callback(lambda _: ending.set())
-            stack.callback(end.cancel)
-        try:
-            await loop.run(ending)
-        except EngineDied:
-            # No farewell: what was in flight must not move before the obituary says who is to blame.
+        unwell = await _work(settings, stop, bench, loop, announcing)
+        if unwell is not None:
+            await source.stop()
+            await bench.heartbeat.become(WorkerState.FAILED, unwell)
+            _log.error("not well: %s", unwell)
+            # No farewell to the engine: one that hangs would keep us.
             logging.shutdown()
-            os._exit(ENGINE_DIED)
-        finally:
-            announcing.cancel()
-            await bench.heartbeat.become(WorkerState.DRAINING)
-            await loop.drain(settings.worker.drain_s)
-        _, unwell = ends
-        if unwell.done():
-            raise SetupError(unwell.result())
+            os._exit(UNWELL)
+
+
+async def _work(
+    settings: Settings, stop: asyncio.Event, bench: _Bench, loop: Loop, announcing: asyncio.Task[None]
+) -> str | None:
+    """Serve until told to stop, or until no longer well; then drain. Gives why it is not well."""
+    stopping = asyncio.create_task(stop.wait())
+    watching = asyncio.create_task(loop.watch())
+    ending = asyncio.Event()
+    for each in (stopping, watching):
+        each.add_done_callback(lambda _: ending.set())
+    try:
+        await loop.run(ending)
+    except EngineDied:
+        # No farewell: what was in flight must not move before the obituary says who is to blame.
+        logging.shutdown()
+        os._exit(ENGINE_DIED)
+    finally:
+        unwell = watching.result() if watching.done() else None
+        announcing.cancel()
+        stopping.cancel()
+        watching.cancel()
+        await bench.heartbeat.become(WorkerState.DRAINING)
+        await loop.drain(settings.worker.drain_s)
+    return unwell
 
 
 def _served(settings: Settings, spec: WorkerSpec, deployed: ModelDeployed) -> Served:

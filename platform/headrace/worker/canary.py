@@ -13,6 +13,7 @@ from headrace.contracts import requests
 from headrace.contracts.errors import EngineDied, HeadraceError, SetupError
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.requests import CHAT, COMPLETIONS, EMBEDDINGS, RequestHead
+from headrace.core.answers import Outcome
 from headrace.core.ports import Engine, Place, Record
 from headrace.core.wellness import Wellness
 from headrace.worker.execution import execute
@@ -82,8 +83,10 @@ class Canary:
             elif not await self._look():
                 _log.warning("canary failed: %s", self.health.ailing)
         if self._body is None:
-            await asyncio.Event().wait()
-        return f"{self._rules.failures} canaries in a row failed, at last: {self.health.ailing}"
+            return await asyncio.Future()
+        number = self._rules.failures
+        told = "a canary" if number == 1 else f"{number} canaries in a row"
+        return f"{told} failed, at last: {self.health.ailing}"
 
     async def _look(self) -> bool:
         """Ask once; whether the answer was right."""
@@ -100,17 +103,22 @@ class Canary:
 
     async def _ask(self) -> str | None:
         """What is wrong with the answer."""
+        job = read(self._record(), self._deployed, time.time())
+        if isinstance(job, Refusal):
+            return f"the manifest's canary is no request: {job.error.message}"
+        asking = asyncio.create_task(execute(self._engine, job.call, _drop))
+        asking.add_done_callback(_heed)
         try:
-            async with asyncio.timeout(self._rules.timeout_s):
-                job = read(self._record(), self._deployed, time.time())
-                if isinstance(job, Refusal):
-                    return f"the manifest's canary is no request: {job.error.message}"
-                outcome = await execute(self._engine, job.call, _drop)
-        except TimeoutError:
+            await asyncio.wait({asking}, timeout=self._rules.timeout_s)
+        finally:
+            # Not waited for: an engine that hangs may not heed it.
+            asking.cancel()
+        if not asking.done():
             return f"no answer within {self._rules.timeout_s:g} s"
+        try:
+            return self._judged(asking.result().value)
         except (HeadraceError, EngineDied) as error:
             return str(error)
-        return self._judged(outcome.value)
 
     def _judged(self, value: bytes) -> str | None:
         checker = self._rules.wants
@@ -142,6 +150,12 @@ def _body(deployed: ModelDeployed, path: str) -> bytes | None:
         return None
     body = given if given is not None else _DEFAULTS.get(path)
     return None if body is None else orjson.dumps(body)
+
+
+def _heed(asking: "asyncio.Task[Outcome]") -> None:
+    """What becomes of an answer that came too late."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 async def _drop(chunk: bytes) -> None:

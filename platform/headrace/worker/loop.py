@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 _POLL_S: Final = 0.25
 _SWEEP_S: Final = 0.25
 _RETRY_S: Final = 1.0
+_HEED_S: Final = 5.0
 _STARTS: Final = 16
 """Requests begun between two turns of the event loop."""
 
@@ -104,10 +105,15 @@ class Loop:
         """Requests running now."""
         return len(self._running)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the engine runs all that it can."""
-        return len(self._running) >= min(self._parts.capacity, self._parts.engine.capacity)
+    async def watch(self) -> str:
+        """Look after the engine; returns why, when it is no longer well."""
+        parts = self._parts
+        if parts.canary is None:
+            return await asyncio.Future()
+        # A canary would wait behind the callers of a full engine, and say nothing of it.
+        return await parts.canary.watch(
+            lambda: len(self._running) >= min(parts.capacity, parts.engine.capacity)
+        )
 
     @property
     def occupied(self) -> Occupied:
@@ -166,7 +172,9 @@ class Loop:
         _, late = await asyncio.wait(tasks, timeout=timeout_s)
         for task in late:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            # Code in a thread may never heed it; whoever waits for us ends the process.
+            await asyncio.wait(late, timeout=_HEED_S)
         return len(late)
 
     def _start(self, record: Record) -> None:
