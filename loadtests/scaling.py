@@ -1,18 +1,22 @@
 """`python -m loadtests.scaling`: workers from none to many and back, on the whole stack, by the clock.
 
-Three parts, each on a stack of its own with the engine `echo`, whose start takes two seconds:
+Four parts, each on a stack of its own with the engine `echo`, whose start takes two seconds:
 
 - from none: one request to a model without workers, time after time. Measured: until its worker is started
   (as the scaler's decision says), and until its answer is there.
 - a burst: 600 seconds of work at once. Measured: the number of workers over time against the formula's, and
   when all is done and the last worker has gone.
-- cycles: bursts, each followed by none. Counted: requests that were lost, answered twice, or begun twice.
+- cycles: bursts, each followed by none. Counted: requests that were lost, answered twice, or run twice.
+- failover: kill -9 of the scaler that acts, beside one that stands by. Measured: until another acts. Counted:
+  workers that were started twice.
 """
 
 import argparse
 import asyncio
 import logging
 import math
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -28,13 +32,14 @@ import httpx
 import uvloop
 
 from headrace.contracts import headers as h
-from headrace.contracts.decisions import Decision
+from headrace.contracts.decisions import Decision, Leader
 from headrace.contracts.events import WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.calibration import quantile
 from headrace.core.ports import Record
 from headrace.kafka.reader import PartitionReader
 from headrace.settings import KafkaSettings
+from loadtests.processes import Child
 from loadtests.stack import StackError, Target, embedded
 
 _TOPICS: Final = Topics()
@@ -44,6 +49,7 @@ _TOKEN_MS: Final = 100
 _BURST_WORK_S: Final = 600.0
 _BURST_DRAIN_S: Final = 100.0
 _MOST: Final = 12
+_FAILOVER_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Site:
     def __init__(self, target: Target, http: httpx.AsyncClient) -> None:
         self.http = http
         self._settings = KafkaSettings(bootstrap_servers=target.bootstrap_servers)
+        self._target = target
 
     async def ask(self, prefer: str) -> httpx.Response:
         """One request."""
@@ -120,6 +127,27 @@ class Site:
         async with asyncio.timeout(_PATIENCE_S):
             while not names <= (await self.answers()).keys():
                 await asyncio.sleep(0.5)
+
+    async def scaler(self) -> Child:
+        """One more, which stands by."""
+        return await Child.start("-m", "headrace", "scaler", changes=self._target.environment)
+
+    async def runs(self) -> int:
+        """Requests that workers have run to their ends, by what each said last."""
+        last = {
+            beat.id: beat.completed
+            for beat in (
+                WorkerHeartbeat.decode(record.value)
+                for record in await self.read(_TOPICS.workers)
+                if record.value is not None and b'"kind":"worker"' in record.value
+            )
+        }
+        return sum(last.values())
+
+    async def leaders(self) -> list[Leader]:
+        """Whoever acted, one after the other."""
+        records = await self.read(_TOPICS.scaler)
+        return [Leader.decode(each.value or b"") for each in records if each.key == b"leader"]
 
     async def _alive(self) -> bool:
         """Whether there is any worker."""
@@ -230,6 +258,7 @@ async def cycles(times: int) -> bool:
         await here.until_none()
         told = await here.answers()
         seen = await here.decisions()
+        runs = await here.runs()
     targets = [each.target for each in seen]
     changes = sum(a != b for a, b in pairwise(targets))
     starts = sum(action.startswith("start") for each in seen for action in each.actions)
@@ -237,9 +266,42 @@ async def cycles(times: int) -> bool:
     wrong = sum(told[name] != 1 for name in names)
     sys.stdout.write(
         f"cycles: {times} bursts, {len(names)} requests, {changes} changes of the target, {starts} starts, "
-        f"{stops} stops, at most {max(targets)} workers; {wrong} not answered exactly once (goal 0)\n"
+        f"{stops} stops, at most {max(targets)} workers; {wrong} not answered exactly once, "
+        f"{runs - len(names)} run again (goals 0)\n"
     )
-    return wrong == 0
+    return wrong == 0 and runs == len(names)
+
+
+async def failover(times: int) -> bool:
+    """The scaler that acts is killed while work waits and workers start."""
+    took, twice = [], 0
+    async with site(Shape(10, 4, 2.0, 0.5), {}) as here:
+        standby = [await here.scaler() for _ in range(2)]
+        try:
+            for _ in range(times):
+                before = await here.leaders()
+                names = await here.submit(20)
+                killed_s = time.time()
+                os.kill(before[-1].pid, signal.SIGKILL)
+                while len(after := await here.leaders()) == len(before):
+                    await asyncio.sleep(0.05)
+                took.append(after[len(before)].at_s - killed_s)
+                await here.until_done(names)
+                await here.until_none()
+                standby.append(await here.scaler())
+            actions = [action for each in await here.decisions() for action in each.actions]
+        finally:
+            for child in standby:
+                await child.stop()
+    starts = Counter(action.split()[1] for action in actions if action.startswith("start"))
+    twice = sum(number > 1 for number in starts.values())
+    verdict = "met" if max(took) <= _FAILOVER_S else "MISSED"
+    sys.stdout.write(
+        f"failover: kill -9 of the acting scaler, {times} times: another acts after "
+        f"{quantile(took, 0.5):.1f} s, most {max(took):.1f} s (goal {_FAILOVER_S:g} s: {verdict}); "
+        f"{twice} of {len(starts)} workers started twice\n"
+    )
+    return twice == 0
 
 
 async def measure(parts: Sequence[str], times: int, number: int) -> bool:
@@ -251,6 +313,8 @@ async def measure(parts: Sequence[str], times: int, number: int) -> bool:
         fine &= await burst()
     if "cycles" in parts:
         fine &= await cycles(number)
+    if "failover" in parts:
+        fine &= await failover(max(1, times // 4))
     return fine
 
 
@@ -259,7 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", default="none,burst,cycles", help="of the three, with commas")
+    parser.add_argument("--parts", default="none,burst,cycles,failover", help="of the four, with commas")
     parser.add_argument("--times", type=int, default=20, help="requests to no worker")
     parser.add_argument("--cycles", type=int, default=50, help="bursts out and in")
     given = parser.parse_args()

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +17,16 @@ _READY_S: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running stack. `pids` of the processes whose CPU time is counted; none for a stack elsewhere."""
+    """A running stack. `pids` of the processes whose CPU time is counted; none for a stack elsewhere.
+
+    environment: of its roles, for another one beside them.
+    """
 
     http_url: str
     bootstrap_servers: str
     model: str
     pids: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 class StackError(Exception):
@@ -49,7 +53,9 @@ async def embedded(
             "-m", "headrace", "up", "--data-dir", f"{folder}/data", *options, changes=changes
         )
         try:
-            yield await _wait(child, ready, name)
+            target = await _wait(child, ready, name)
+            state = orjson.loads((Path(folder) / "data" / "run" / "stack.json").read_bytes())
+            yield replace(target, environment=state["environment"])
         finally:
             await child.stop()
 
