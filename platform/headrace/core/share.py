@@ -45,6 +45,12 @@ class Share:
         # The latest word of others on partitions that they have lost, for whoever has these next.
         self._words: dict[tuple[str, Part], Handover] = {}
         self.trackers: dict[Part, Tracker] = {}
+        self._skipped = 0
+
+    @property
+    def skipped(self) -> int:
+        """Offsets that were passed over, as of all partitions that it ever had."""
+        return self._skipped + sum(tracker.skipped for tracker in self.trackers.values())
 
     def assign(
         self, parts: Collection[Part], commits: Mapping[Part, Commit | None], now_s: float
@@ -54,6 +60,7 @@ class Share:
         commits: of the partitions that are new. What is still running of others is theirs no more.
         """
         for part in self.trackers.keys() - set(parts):
+            self._skipped += self.trackers[part].skipped
             self._lose(part, self.trackers.pop(part))
         self._leaving.clear()
         kept = {part: self.trackers[part] for part in parts if part in self.trackers}
