@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from headrace.core.pacing import Need, Pace, PaceRules, step
-from headrace.core.sizing import Demand, Dials, Size, Supply, size
+from headrace.core.sizing import Demand, Dials, Due, Size, Supply, size
 
 _PENDING_LIMIT: Final = 2.0
 """A start that takes so many times what nine of ten take is no longer counted on."""
@@ -31,7 +31,7 @@ class Rules:
 class Load(NamedTuple):
     """What there is to do. waiting: in no worker yet. retrying: come back when their delay has passed.
 
-    arriving_per_s: requests. idle_s: since there was anything to do.
+    arriving_per_s: requests. idle_s: since there was anything to do. due: deadlines, and the work until then.
     """
 
     waiting: int = 0
@@ -39,6 +39,7 @@ class Load(NamedTuple):
     retrying: int = 0
     arriving_per_s: float = 0.0
     idle_s: float = 0.0
+    due: Sequence[Due] = ()
 
 
 class Crew(NamedTuple):
@@ -136,7 +137,7 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     ]
     supply = Supply(crew.warm, etas_s, crew.cold_start_s)
     # What runs is on its way: it needs the workers that it runs on, and no others.
-    demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s)
+    demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s, load.due)
     found = size(demand, supply, Dials(dials.min_workers, most, dials.utilization, dials.drain_target_s))
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:
