@@ -58,7 +58,9 @@ class Room:
 
     def decide(self, rows: Sequence[PartitionBacklog], now_s: float) -> int:
         """One decision; gives how many records would be written."""
-        self.fleet.measure(depths((row.model_slug, row.requests, row.end) for row in rows), now_s)
+        self.fleet.measure(
+            depths((row.model_slug, row.partition, row.requests, row.lag, row.end) for row in rows), now_s
+        )
         self.fleet.plan(self.workers, now_s)
         observed = self.fleet.observe(self.workers, now_s)
         actions = decide(observed, (0.0,), now_s)

@@ -110,6 +110,7 @@ class Scaling(_Strict):
     utilization: of a worker's time that is planned with. drain_target_s: a backlog shall be gone in so long.
     idle_s: without work until the last workers go; None: as long as a start takes, from one to 15 minutes.
     work_s: seconds of one full worker for a request, until that was measured; None: one worker measures it.
+    gpus: that one worker takes of what all models together may have; 0 where it computes on none.
     """
 
     min_workers: int = Field(default=1, ge=0)
@@ -118,6 +119,7 @@ class Scaling(_Strict):
     drain_target_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     idle_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     work_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    gpus: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

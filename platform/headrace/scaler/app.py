@@ -15,18 +15,23 @@ from typing import Final
 from headrace.contracts.decisions import Leader
 from headrace.contracts.errors import HeadraceError, Unavailable
 from headrace.contracts.topics import Topics
+from headrace.core.glimpse import Span
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Action, Start, Stop, Worker, decide
 from headrace.kafka.admin import Admin
+from headrace.kafka.backlog import PartitionBacklog
 from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.kafka.returning import ReturningReader
+from headrace.kafka.sampler import Sampler
 from headrace.scaler.actuator import Actuator, Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators import catalog
 from headrace.scaler.fleet import LEARNED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
 from headrace.scaler.obituaries import Obituaries
+from headrace.scaler.observer import Observer
 from headrace.settings import Settings
 from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
@@ -62,8 +67,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await actuator.start()
         scaler = Scaler(settings, Parts(admin, producer, leadership, actuator, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
-        following = asyncio.create_task(scaler.follow(reader))
-        stack.callback(following.cancel)
+        retries = await stack.enter_async_context(ReturningReader(settings.kafka))
+        sampler = await stack.enter_async_context(Sampler(settings.kafka))
+        observer = scaler.observer
+        for following in (scaler.follow(reader), observer.follow(retries), observer.watch(sampler)):
+            stack.callback(asyncio.create_task(following).cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
             await scaler.run(stop)
@@ -97,6 +105,7 @@ class Scaler:
         self._looked_s = 0.0
         self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
+        self.observer = Observer(self._topics, self.fleet)
         self.actuator = parts.actuator
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
         self._living: frozenset[str] = frozenset()
@@ -256,7 +265,8 @@ class Scaler:
             _log.warning("the backlog is not known, and nobody goes for that: %s", error)
             return
         self._looked_s = now_s = time.time()
-        self.fleet.measure(depths((each.model_slug, each.requests, each.end) for each in found), now_s)
+        self.fleet.measure(depths(_part(row) for row in found), now_s)
+        self.observer.spans = _spans(self._topics, found)
 
     async def _write(
         self, epoch: int, workers: Sequence[Worker], named: Sequence[tuple[str, Action]], now_s: float
@@ -284,3 +294,18 @@ def _word(topics: Topics) -> Outgoing:
     name = f"s-{uuid.uuid4().hex[:12]}"
     event = Leader(id=name, pid=os.getpid(), host=socket.gethostname(), at_s=time.time())
     return Outgoing(topics.scaler, event.encode(), b"leader")
+
+
+def _part(row: PartitionBacklog) -> tuple[str, int, int, int, int]:
+    """As `depths` takes it."""
+    return row.model_slug, row.partition, row.requests, row.lag, row.end
+
+
+def _spans(topics: Topics, rows: Sequence[PartitionBacklog]) -> dict[str, list[Span]]:
+    """What waits, by model."""
+    found: defaultdict[str, list[Span]] = defaultdict(list)
+    for row in rows:
+        if row.requests:
+            topic = topics.requests(row.model_slug, row.lane)
+            found[row.model_slug].append(Span(topic, row.partition, row.end - row.lag, row.end, row.requests))
+    return found

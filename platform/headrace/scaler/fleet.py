@@ -1,7 +1,7 @@
 """What the scaler knows: deployed models, what workers say of themselves, who failed. No IO."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -12,7 +12,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
-from headrace.scaler.actuator import Exit, Unit
+from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.known import Depth, Known, limits
 from headrace.settings import ScalerSettings
 
@@ -77,6 +77,9 @@ class Fleet:
 
     def ended(self, ended: Exit) -> None:
         """A worker of ours has ended, and is not heard again."""
+        known = self.known.get(ended.unit.model)
+        if known is not None and ended.cause is not Cause.ASKED:
+            known.account.restart()  # nobody has heard of what it did last
         for beat in self.dead(ended):
             self._drop(beat.id)
         if ended.is_gone:
@@ -84,10 +87,26 @@ class Fleet:
 
     def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
         """What lies in the models' topics, by slug."""
-        for known in self.known.values():
-            depth = depths.get(known.deployed.slug)
+        live = self.live(now_s)
+        silent = Counter[str]()
+        for beat in self.heartbeats.values():
+            if beat.in_flight and now_s - beat.sent_at_s >= _LIVE_S:
+                silent[beat.model] += beat.in_flight
+        for model, known in self.known.items():
+            slug = known.deployed.slug
+            known.silent = silent[model]
+            depth = depths.get(slug)
             if depth is not None:
-                known.measure(depth, now_s)
+                known.measure(depth, now_s, is_watched=slug in live)
+
+    def returning(self, due: Mapping[str, Sequence[float]]) -> None:
+        """When requests come back for another attempt (Unix times, rising), by slug."""
+        for known in self.known.values():
+            known.returns_s = due.get(known.deployed.slug, ())
+
+    def by_slug(self) -> dict[str, Known]:
+        """All that is known, by slug."""
+        return {known.deployed.slug: known for known in self.known.values()}
 
     def live(self, now_s: float) -> set[str]:
         """Slugs of models of which some worker was heard a moment ago: their commits change."""
@@ -196,7 +215,11 @@ class Fleet:
 
     def _hear(self, before: WorkerHeartbeat | None, now: WorkerHeartbeat) -> None:
         known = self.known.get(now.model)
-        if known is None or before is None:
+        if known is None:
+            return
+        if before is None:
+            if now.settled:
+                known.account.restart()  # what it did before we heard of it is in no count
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
             known.started(now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s))
