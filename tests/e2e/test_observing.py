@@ -146,13 +146,17 @@ def test_long_prompts_are_more_work_than_as_many_short_ones(stack: Stack) -> Non
     few = served(stack, "reader", [short] * 60)
     many = served(stack, "reader", [long] * 60)
 
-    def each_s(seen: Sequence[Decision]) -> float:
-        """Of one that waits, as long as many do."""
-        return max((one.backlog_s or 0) / one.waiting for one in seen if one.waiting > 20)
+    def of_one(seen: Sequence[Decision]) -> list[tuple[float, float]]:
+        """Seconds and tokens of one that waits, as long as many do; until the first look the mean of all."""
+        return [
+            ((one.backlog_s or 0) / one.waiting, one.backlog_tokens / one.waiting)
+            for one in seen
+            if one.waiting > 20
+        ]
 
-    assert each_s(many) > 2 * each_s(few)
+    assert max(of_one(many))[0] > 2 * min(of_one(few))[0]
+    assert max(tokens for _, tokens in of_one(many)) > 3 * min(tokens for _, tokens in of_one(few))
     assert max(one.target for one in many) > max(one.target for one in few)
-    assert max(one.backlog_tokens for one in many) > 3 * max(one.backlog_tokens for one in few)
 
 
 def test_what_is_tried_again_and_what_is_set_aside_are_accounted_for(stack: Stack) -> None:

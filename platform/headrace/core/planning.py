@@ -65,10 +65,11 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a model may have of what all models share; `least` it has in any case."""
+    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker."""
 
     least: int
     wanted: int
+    gpus: int = 0
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -95,23 +96,31 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
     return Plan(now.pace, found.workers, reason)
 
 
-def shared(shares: Mapping[str, Share], most: int) -> dict[str, int]:
-    """Workers of each model when all together may have `most`.
+def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None = None) -> dict[str, int]:
+    """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
-    Each has its least; each further one goes to who has fewest, until it is enough for all or none is left.
+    Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
+    enough for all or none is left.
     """
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
-    hungry = [(given[name], name) for name, share in shares.items() if share.wanted > given[name]]
+    left = math.inf if most is None else most - sum(given.values())
+    gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
+    hungry = [
+        (given[name] * max(1, share.gpus), name)
+        for name, share in shares.items()
+        if share.wanted > given[name]
+    ]
     heapq.heapify(hungry)
-    for _ in range(most - sum(given.values())):
-        if not hungry:
-            break
-        _, name = hungry[0]
+    while hungry and left > 0:
+        _, name = heapq.heappop(hungry)
+        share = shares[name]
+        if share.gpus > max(0, gpus):
+            continue
         given[name] += 1
-        if given[name] < shares[name].wanted:
-            heapq.heapreplace(hungry, (given[name], name))
-        else:
-            heapq.heappop(hungry)
+        left -= 1
+        gpus -= share.gpus
+        if given[name] < share.wanted:
+            heapq.heappush(hungry, (given[name] * max(1, share.gpus), name))
     return given
 
 

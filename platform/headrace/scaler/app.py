@@ -6,7 +6,7 @@ import os
 import socket
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ from headrace.scaler.actuators import catalog
 from headrace.scaler.fleet import LEARNED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
+from headrace.scaler.meters import Meters
 from headrace.scaler.obituaries import Obituaries
 from headrace.scaler.observer import Observer
 from headrace.settings import Settings
-from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
 from headrace.telemetry.setup import opened
 
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
-_ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "failed", Cause.CRASHED: "failed"}
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -99,7 +98,7 @@ class Scaler:
         self._admin = parts.admin
         self._producer = parts.producer
         self._leadership = parts.leadership
-        self._instruments = parts.instruments
+        self._meters = Meters(parts.instruments)
         self._topics = settings.kafka.topics
         self._ledger = Ledger()
         self._looked_s = 0.0
@@ -147,7 +146,7 @@ class Scaler:
         """For each worker that ended: its obituary, and its name off the list."""
         for ended in self.actuator.exits():
             unit = ended.unit
-            self._instruments.series(metrics.WORKER_ENDS, unit.model, _ENDS[ended.cause]).add(1)
+            self._meters.ended(ended)
             if ended.cause is Cause.ASKED:
                 _log.info("worker %s of %s %s", unit.id, unit.model, ended.reason)
             elif ended.cause is Cause.KILLED:
@@ -167,33 +166,12 @@ class Scaler:
             except HeadraceError as error:
                 _log.warning("%s stays on the list: %s", name, error)
 
-    def _tell(self, workers: Sequence[Worker], now_s: float) -> None:
-        self._instruments.series(metrics.UNSEEN).set(now_s - max(self._looked_s, self._began_s))
-        for metric in (metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START):
-            self._instruments.clear(metric)  # of models that are gone
-        for model, known in self.fleet.known.items():
-            self._instruments.series(metrics.TARGET, model).set(known.target)
-            self._instruments.series(metrics.WORK, model).set(known.load.waiting * (known.work_s or 0.0))
-            self._instruments.series(metrics.ARRIVING, model).set(known.load.arriving_per_s)
-            self._instruments.series(metrics.COLD_START, model).set(known.cold_start_s)
-        self._instruments.clear(metrics.WORKERS)
-        for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
-            self._instruments.series(metrics.WORKERS, model, phase).set(number)
-
-    def _tell_nothing(self) -> None:
-        """Who does not act says nothing of what it would do."""
-        for metric in (
-            *(metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START),
-            *(metrics.UNSEEN, metrics.WORKERS),
-        ):
-            self._instruments.clear(metric)
-
     async def _tick(self) -> None:
         """Look, decide, write it down, act; whoever does not lead lets its workers go."""
         epoch = self._leadership.epoch
-        self._instruments.series(metrics.LEADS).set(0 if epoch is None else 1)
+        self._meters.leads(epoch)
         if epoch is None:
-            self._tell_nothing()
+            self._meters.tell_nothing()
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
@@ -203,9 +181,9 @@ class Scaler:
         self._living = self.fleet.living(units)
         workers = [self.fleet.worker(unit) for unit in units.values()]
         self.fleet.plan(workers, now_s)
-        self._tell(workers, now_s)
+        self._meters.tell(self.fleet, workers, now_s - max(self._looked_s, self._began_s), now_s)
         observed = self.fleet.observe(workers, now_s)
-        actions = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
+        actions = self.fleet.afford(decide(observed, self._settings.scaler.restart_backoff_s, now_s), workers)
         named = [(self._name(each), each) for each in actions]
         if named and not await self._leadership.confirm():
             return
@@ -225,11 +203,13 @@ class Scaler:
             if isinstance(action, Start):
                 _log.info("start %s for %s: %s", name, action.model, action.reason)
                 self.fleet.spawned(name, now_s)
+                self._meters.started(action.model, now_s)
                 starts.append(NewUnit(name, action.model, action.version))
             else:
                 _log.info("stop %s: %s", name, action.reason)
+                self._meters.stopped(name, now_s)
                 ends.append(Ending(name))
-        targets = {model: known.target for model, known in self.fleet.known.items()}
+        targets = {model: known.allowed for model, known in self.fleet.known.items()}
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _retire(self, served: Collection[str], now_s: float) -> None:

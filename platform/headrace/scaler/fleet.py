@@ -9,11 +9,12 @@ from headrace.contracts.decisions import Learned
 from headrace.contracts.errors import HeadraceError
 from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHeartbeat, WorkerState
 from headrace.contracts.topics import Topics
+from headrace.core.budget import afford
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
-from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
+from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
-from headrace.scaler.known import Depth, Known, limits
+from headrace.scaler.known import Depth, Grant, Known, limits
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Fleet:
         self._failures: dict[str, Failures] = {}
         self._spawned_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
+        self._took: list[tuple[str, float]] = []
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was read."""
@@ -69,6 +71,11 @@ class Fleet:
     def spawned(self, worker_id: str, now_s: float) -> None:
         """A worker of ours begins to start, before it can say so itself."""
         self._spawned_s[worker_id] = now_s
+
+    def took(self) -> list[tuple[str, float]]:
+        """Models whose workers have become ready since the last call, and in how long (seconds)."""
+        took, self._took = self._took, []
+        return took
 
     def dead(self, ended: Exit) -> list[WorkerHeartbeat]:
         """The last heartbeats of the workers that ended so."""
@@ -127,17 +134,41 @@ class Fleet:
         for worker in workers:
             if worker.phase is Phase.READY and now_s - worker.started_at_s > _STABLE_S:
                 self._failures.pop(worker.model, None)
-        targets = {model: known.target for model, known in self.known.items()}
-        if self._settings.max_workers is not None:
-            shares = {
-                model: Share(limits(known.deployed)[0], targets[model]) for model, known in self.known.items()
-            }
-            targets = shared(shares, self._settings.max_workers)
+        self._share()
         wanted = {
-            model: Wanted(known.deployed.version, targets[model], known.plan.reason if known.plan else "")
+            model: Wanted(known.deployed.version, known.allowed, known.reason)
             for model, known in self.known.items()
         }
         return Observed(wanted, workers, dict(self._failures))
+
+    def _share(self) -> None:
+        """What each may have of what all share."""
+        most, most_gpus = self._settings.max_workers, self._settings.max_gpus
+        for known in self.known.values():
+            known.grant = None
+        if most is None and most_gpus is None:
+            return
+        shares = {
+            model: Share(limits(known.deployed)[0], known.target, known.gpus)
+            for model, known in self.known.items()
+        }
+        for_workers = shared(shares, most)
+        for model, number in shared(shares, most, most_gpus).items():
+            known = self.known[model]
+            if number < known.target:
+                budget = "GPU budget" if number < for_workers[model] else "budget of workers"
+                known.grant = Grant(number, f"{budget}: {number} of {known.target}")
+
+    def afford(self, actions: Sequence[Action], workers: Sequence[Worker]) -> Sequence[Action]:
+        """Only those for which there are GPUs, and what makes room for the others."""
+        if self._settings.max_gpus is None:
+            return actions
+        gpus = {model: known.gpus for model, known in self.known.items()}
+        found = afford(actions, workers, gpus, self._settings.max_gpus)
+        for model, number in found.refused.items():
+            known = self.known[model]
+            known.grant = Grant(known.allowed, f"GPU budget: {number} wait until others have ended")
+        return found.actions
 
     def worker(self, unit: Unit) -> Worker:
         """A worker of ours, with what it says of itself."""
@@ -222,7 +253,9 @@ class Fleet:
                 known.account.restart()  # what it did before we heard of it is in no count
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
-            known.started(now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s))
+            took_s = now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s)
+            known.started(took_s)
+            self._took.append((now.model, took_s))
         known.hear(before, now)
 
     def _update_learned(self, key: str, value: bytes | None) -> None:

@@ -41,6 +41,13 @@ class Depth(NamedTuple):
     lagging: int = 0
 
 
+class Grant(NamedTuple):
+    """As many workers as a model may have of what all share, and why no more."""
+
+    workers: int
+    reason: str
+
+
 def depths(parts: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Depth]:
     """Of each model, by slug; from its partitions' slug, number, backlog, lag and end."""
     found: dict[str, list[int]] = {}
@@ -88,6 +95,7 @@ class Known:
     depth: None until it was read. busy_at_s: when there was last anything to do.
     returns_s: when requests come back for another attempt (Unix times, rising).
     told: requests that workers have ever said to be done with. silent: those run by workers heard no more.
+    grant: None where it may have what it is to have.
     """
 
     deployed: ModelDeployed
@@ -105,6 +113,7 @@ class Known:
     load: Load = field(default_factory=Load)
     crew: Crew = field(default_factory=Crew)
     plan: Plan | None = None
+    grant: Grant | None = None
     _before: dict[tuple[str, str], Calibration] = field(default_factory=dict)
 
     @property
@@ -134,8 +143,7 @@ class Known:
     def backlog_s(self) -> float | None:
         """All that waits, in seconds of one worker, or, where workers have GPUs, of a GPU."""
         work_s = self.waiting_work_s
-        gpus = max(1, self.deployed.manifest.scaling.gpus)
-        return None if work_s is None else self.load.waiting * work_s * gpus
+        return None if work_s is None else self.load.waiting * work_s * max(1, self.gpus)
 
     @property
     def backlog_tokens(self) -> float:
@@ -158,6 +166,27 @@ class Known:
         """How many workers there are to be."""
         least, most = limits(self.deployed)
         return min(max(self.pace.target, least), most)
+
+    @property
+    def allowed(self) -> int:
+        """How many of them there may be beside other models."""
+        return self.target if self.grant is None else min(self.target, self.grant.workers)
+
+    @property
+    def reason(self) -> str:
+        """Why so many."""
+        found = "" if self.plan is None else self.plan.reason
+        partitions = self.deployed.partitions
+        if self.plan is not None and partitions < limits(self.deployed)[1] and self.plan.needed >= partitions:
+            found = f"more than {partitions} workers would have no partition ({found})"
+        if self.grant is not None:
+            found = f"{self.grant.reason} ({found})" if found else self.grant.reason
+        return found
+
+    @property
+    def gpus(self) -> int:
+        """Of one worker."""
+        return self.deployed.manifest.scaling.gpus
 
     def is_done(self, now_s: float) -> bool:
         """Whether it is to go, and nothing is left of it to do."""

@@ -75,7 +75,7 @@ class Ledger:
 
     def _is_due(self, known: Known, now_s: float) -> bool:
         before = self._decided.get(known.deployed.name)
-        now = (known.target, known.deployed.version, known.unaccounted)
+        now = (known.allowed, known.deployed.version, known.unaccounted)
         if before is None or now != (before.target, before.version, before.unaccounted):
             return True
         is_busy = known.load.waiting or known.load.running or known.returns_s
@@ -112,8 +112,8 @@ class Ledger:
             starting=phases.count(Phase.STARTING),
             draining=phases.count(Phase.DRAINING),
             needed=plan.needed if plan is not None else known.target,
-            target=known.target,
-            reason=plan.reason if plan is not None else "its topics have not been read yet",
+            target=known.allowed,
+            reason=known.reason or "its topics have not been read yet",
             actions=actions,
         )
 

@@ -127,6 +127,28 @@ def test_what_all_may_have_is_shared():
     assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
 
 
+def test_gpus_are_shared_beside_workers():
+    shares = {"a": Share(0, 9, 4), "b": Share(0, 9, 1), "c": Share(0, 9)}
+    assert shared(shares, None, 8) == {"a": 1, "b": 4, "c": 9}
+    assert shared(shares, 6, 8) == {"a": 1, "b": 3, "c": 2}
+    assert shared(shares, None, 3) == {"a": 0, "b": 3, "c": 9}
+    assert shared({"a": Share(2, 9, 4), "b": Share(0, 1, 1)}, None, 8) == {"a": 2, "b": 0}
+
+
+@given(
+    st.dictionaries(
+        st.text("abc", max_size=3), st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 4))
+    ),
+    st.integers(0, 60),
+)
+def test_there_are_never_more_gpus_than_allowed_and_none_that_somebody_could_use(wanted, most):
+    shares = {name: Share(0, least + more, gpus) for name, (least, more, gpus) in wanted.items()}
+    found = shared(shares, None, most)
+    left = most - sum(found[name] * share.gpus for name, share in shares.items())
+    assert left >= 0
+    assert not [n for n, share in shares.items() if found[n] < share.wanted and share.gpus <= left]
+
+
 @given(
     st.dictionaries(st.text("abc", max_size=3), st.tuples(st.integers(0, 3), st.integers(0, 9))),
     st.integers(0, 30),

@@ -137,6 +137,15 @@ def test_as_many_as_the_backlog_needs(known):
     assert (known.load.waiting, known.load.running) == (100, 0)
 
 
+def test_partitions_are_a_limit_that_is_told():
+    known = Known(deployed(partitions=4), ScalerSettings(cold_start_s=10.0))
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(1000, 1000), 50.0)
+    known.decide([], 0, 50.0)
+    assert known.target == 4
+    assert known.reason.startswith("more than 4 workers would have no partition (at most 4, ")
+
+
 def test_what_runs_does_not_wait(known):
     known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
     known.measure(Depth(5, 1000), 50.0)
