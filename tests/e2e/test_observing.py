@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import orjson
 import pytest
@@ -47,6 +48,12 @@ engine: {{kind: echo, args: {{fail_on: never}}}}
 retry: {{max_attempts: 2, delays: [5s]}}
 scaling: {{{_HURRY}, max_workers: 1}}
 """,
+    "costly": f"""
+engine:
+  kind: echo
+  args: {{slots: 4, token_ms: 100, step_batching: false, output_tokens: 10}}
+scaling: {{{_HURRY}, max_workers: 2, drain_target_s: 5, work_s: 0.25, gpus: 2}}
+""",
     "slow": """
 engine: {kind: echo, args: {slots: 2, token_ms: 100, output_tokens: 250}}
 scaling: {min_workers: 0, max_workers: 1, idle_s: 3}
@@ -65,6 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "HEADRACE_SCALER_UP_STEP_S": "1",
         "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
         "HEADRACE_SCALER_DOWN_STEP_S": "1",
+        "HEADRACE_SCALER_MAX_GPUS": "3",
     }
     stack = Stack(folder, functions=[folder / name for name in _FUNCTIONS], settings=hurry)
     try:
@@ -125,7 +133,9 @@ def served(stack: Stack, model: str, texts: Sequence[str], within_s: float | Non
     names = publish(stack, model, texts, within_s)
     wait_until(lambda: results(stack).keys() >= names, "all answers", 120)
     wait_until(lambda: decisions(stack, model)[-1].target == 0, "no worker", 60)
-    return decisions(stack, model)[before:]
+    seen = decisions(stack, model)[before:]
+    assert {each.unaccounted for each in seen} == {0}, "however workers come and go"
+    return seen
 
 
 def test_what_is_due_starts_workers_that_the_drain_target_would_not(stack: Stack) -> None:
@@ -165,7 +175,23 @@ def test_what_is_tried_again_and_what_is_set_aside_are_accounted_for(stack: Stac
     assert max(each.retrying for each in seen) == 1
     assert seen[-1].retrying == 0
     assert len(read(stack, _TOPICS.dead_letters)) == 1
-    assert {each.unaccounted for each in seen} == {0}
+
+
+def test_a_new_version_takes_over_within_the_budget_of_gpus(stack: Stack, tmp_path: Path) -> None:
+    names = publish(stack, "costly", ["hello"] * 60)
+    wait_until(lambda: decisions(stack, "costly")[-1].warm == 1, "a worker", 60)
+    text = f"schema: headrace.function/v1\nname: costly\ndescription: anew{_FUNCTIONS['costly']}"
+    (tmp_path / "function.yaml").write_text(text)
+
+    done = stack.run("deploy", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: results(stack).keys() >= names, "all answers", 120)
+    seen = decisions(stack, "costly")
+    assert max(each.warm + each.starting + each.draining for each in seen) == 1, "one takes two GPUs of three"
+    assert any("GPU budget: 1 of 2" in each.reason for each in seen)
+    assert len({each.version for each in seen if each.warm}) == 2
+    assert any("makes room for version" in action for each in seen for action in each.actions)
 
 
 def test_requests_of_a_worker_that_is_not_heard_are_unaccounted_for(stack: Stack) -> None:
@@ -188,7 +214,13 @@ def test_requests_of_a_worker_that_is_not_heard_are_unaccounted_for(stack: Stack
 def test_commits_that_somebody_takes_back_are_told(stack: Stack) -> None:
     served(stack, "patient", ["hello"] * 8)
     assert decisions(stack, "patient")[-1].unaccounted == 0
-    parts = [TopicPartition(_TOPICS.requests("patient", Lane.DEFAULT), number) for number in range(12)]
+    (row,) = (
+        row
+        for row in orjson.loads(stack.run("backlog", "patient", "--json").stdout)
+        if row["lane"] == "default"
+    )
+    topic = _TOPICS.requests("patient", Lane.DEFAULT)
+    parts = [TopicPartition(topic, each["partition"]) for each in row["partitions"]]
 
     async def take_back() -> int:
         """One request of each partition that had any."""
@@ -199,9 +231,8 @@ def test_commits_that_somebody_takes_back_are_told(stack: Stack) -> None:
         )
         await consumer.start()
         try:
-            there = await consumer.partitions_for_topic(parts[0].topic) or set()
-            consumer.assign([part for part in parts if part.partition in there])
-            known = {part: await consumer.committed(part) or 0 for part in consumer.assignment()}
+            consumer.assign(parts)
+            known = {part: await consumer.committed(part) or 0 for part in parts}
             back = {part: offset - 1 for part, offset in known.items() if offset}
             await consumer.commit(back)
             return len(back)

@@ -172,6 +172,7 @@ class Scaler:
         self._meters.leads(epoch)
         if epoch is None:
             self._meters.tell_nothing()
+            self.observer.spans = {}
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return

@@ -14,7 +14,7 @@ from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
-from headrace.scaler.known import Depth, Grant, Known, limits
+from headrace.scaler.known import SERVING, Depth, Grant, Known, limits
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
@@ -94,17 +94,17 @@ class Fleet:
 
     def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
         """What lies in the models' topics, by slug."""
-        live = self.live(now_s)
-        silent = Counter[str]()
+        silent, serving = Counter[str](), set[str]()
         for beat in self.heartbeats.values():
-            if beat.in_flight and now_s - beat.sent_at_s >= _LIVE_S:
+            if now_s - beat.sent_at_s >= _LIVE_S:
                 silent[beat.model] += beat.in_flight
+            elif beat.state in SERVING:
+                serving.add(beat.model)
         for model, known in self.known.items():
-            slug = known.deployed.slug
             known.silent = silent[model]
-            depth = depths.get(slug)
+            depth = depths.get(known.deployed.slug)
             if depth is not None:
-                known.measure(depth, now_s, is_watched=slug in live)
+                known.measure(depth, now_s, is_served=model in serving)
 
     def returning(self, due: Mapping[str, Sequence[float]]) -> None:
         """When requests come back for another attempt (Unix times, rising), by slug."""

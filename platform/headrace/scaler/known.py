@@ -22,8 +22,7 @@ from headrace.settings import ScalerSettings
 _RETIRED_S: Final = 3.0
 """A model that is to go has had nothing to do for so long."""
 
-_SERVING = (WorkerState.READY, WorkerState.DRAINING)
-
+SERVING: Final = (WorkerState.READY, WorkerState.DRAINING)
 
 _FRESH_S: Final = 10.0
 """What was seen of waiting requests stands for those that wait for so long."""
@@ -108,6 +107,7 @@ class Known:
     told: int = 0
     silent: int = 0
     account: Account = field(default_factory=Account)
+    is_served: bool = False
     glimpse: Glimpse | None = None
     busy_at_s: float = 0.0
     load: Load = field(default_factory=Load)
@@ -212,7 +212,7 @@ class Known:
     def hear(self, before: WorkerHeartbeat, now: WorkerHeartbeat) -> None:
         """What a worker did between two heartbeats; what it cost, when it is of this version."""
         self.told += now.settled - before.settled
-        if now.version != self.deployed.version or now.state not in _SERVING:
+        if now.version != self.deployed.version or now.state not in SERVING:
             return
         self.calibration = self.calibration.learned(
             Sample(
@@ -245,12 +245,15 @@ class Known:
         """
         return bisect_right(self.returns_s, now_s + self.cold_start_s)
 
-    def measure(self, depth: Depth, now_s: float, *, is_watched: bool = True) -> None:
-        """What lies in its topics now. is_watched: some worker of it is heard."""
+    def measure(self, depth: Depth, now_s: float, *, is_served: bool = True) -> None:
+        """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
             self.busy_at_s = now_s
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)
+        # What is seen at the first look since a worker serves may have ended just before.
+        is_watched = is_served and self.is_served
+        self.is_served = is_served
         self.account.tell(depth.total - depth.backlog, self.told, now_s, is_watched=is_watched)
         if depth.backlog or self.returning(now_s) or self.arrivals.last_s == now_s:
             self.busy_at_s = now_s

@@ -168,6 +168,14 @@ class TestAccounts:
         fleet.measure({"chat": Depth(5, 5)}, 12.0)
         assert fleet.known["chat"].unaccounted == 0
 
+    def test_what_ended_before_a_worker_served_was_late_or_cancelled(self, fleet):
+        self.run(fleet, 5, 5, 2)
+        starting = heartbeat("w-1", WorkerState.STARTING, 2.0).model_copy(update={"settled": 5})
+        fleet.update([record(TOPICS.workers, "w-1", starting)])
+        fleet.measure({"chat": Depth(0, 7)}, 3.0)
+        self.run(fleet, 9, 5, 30, 4)
+        assert fleet.known["chat"].unaccounted == 0
+
     def test_a_worker_that_was_killed_is_forgiven(self, fleet):
         self.run(fleet, 5, 5, 20)
         self.run(fleet, 9, 5, 40, 20)
