@@ -46,6 +46,8 @@ class Share:
         self._words: dict[tuple[str, Part], Handover] = {}
         self.trackers: dict[Part, Tracker] = {}
         self._skipped = 0
+        # Of each tracker, when commits were asked for last.
+        self._skips: dict[Part, int] = {}
 
     @property
     def skipped(self) -> int:
@@ -118,7 +120,10 @@ class Share:
 
     def changed(self) -> dict[Part, Commit]:
         """What has changed since the last call and is to be committed."""
-        dirty, self._dirty = self._dirty, set()
+        skips = {part: tracker.skipped for part, tracker in self.trackers.items()}
+        # What is passed over is committed at once, not with the next request that is done.
+        dirty = self._dirty | {part for part, number in skips.items() if number != self._skips.get(part, 0)}
+        self._dirty, self._skips = set(), skips
         return {part: self.trackers[part].commit() for part in dirty if part in self.trackers}
 
     def leaving(self, now_s: float) -> dict[Part, Commit]:
