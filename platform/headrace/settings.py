@@ -154,6 +154,8 @@ class ScalerSettings(_Group):
     """A worker that has not been heard for so long is ended and replaced."""
     max_workers: int | None = Field(default=None, ge=0)
     """Of all models together; None: as many as their manifests allow."""
+    max_gpus: int | None = Field(default=None, ge=0)
+    """Of all workers together, by `scaling.gpus` in their manifests; None: nobody counts them."""
     cold_start_s: float = Field(default=30.0, gt=0)
     """How long a worker takes to start, until a model's own starts have been measured."""
     up_step_s: float = Field(default=10.0, ge=0)

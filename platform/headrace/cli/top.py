@@ -22,7 +22,10 @@ _CONNECT_S: Final = 10.0
 _REFRESH_S: Final = 1.0
 _STALE_S: Final = 150.0
 _CLEAR: Final = "\x1b[H\x1b[J"
-_HEAD: Final = ("model", "waiting", "running", "per s", "s each", "cold s", "workers", "target", "age")
+_HEAD: Final = (
+    *("model", "waiting", "running", "again", "oldest s", "tokens", "work s", "per s", "s each", "cold s"),
+    *("workers", "target", "age"),
+)
 _REASON_CHARS: Final = 100
 
 
@@ -81,7 +84,10 @@ def table(decisions: Sequence[Decision], now_s: float) -> str:
         padded = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
         lines.append(f"{first:{widths[0]}}  " + "  ".join(padded))
         if number:
-            lines.append(f"  {decisions[number - 1].reason[:_REASON_CHARS]}")
+            decision = decisions[number - 1]
+            lines.append(f"  {decision.reason[:_REASON_CHARS]}")
+            if decision.unaccounted:
+                lines.append(f"  {decision.unaccounted} requests are not accounted for")
     return "\n".join(lines)
 
 
@@ -96,6 +102,10 @@ def _cells(decision: Decision, now_s: float) -> tuple[str, ...]:
         decision.model,
         str(decision.waiting),
         str(decision.running),
+        str(decision.retrying),
+        "" if decision.oldest_s is None else f"{decision.oldest_s:.0f}",
+        str(decision.backlog_tokens),
+        "?" if decision.backlog_s is None else f"{decision.backlog_s:.1f}",
         f"{decision.arriving_per_s:.2f}",
         "?" if decision.work_s is None else f"{decision.work_s:.3g}",
         f"{decision.cold_start_s:.1f}",

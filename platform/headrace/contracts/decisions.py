@@ -13,7 +13,12 @@ class Decision(Event):
 
     at_s: Unix time. epoch, seq: who decided (grows with every change of the scaler) and its how many-th.
     waiting, running, retrying: requests. arrived: requests there ever were in the model's topics.
-    work_s: seconds of one worker for a request, None while unknown. cold_start_s: nine times in ten.
+    lag: records behind the commits, of which those that are no backlog were finished out of order. lagging:
+    partitions that have something to do. oldest_s: for how long the oldest request has waited.
+    work_s: seconds of one worker for a request, None while unknown. tokens: of a request, in and out.
+    backlog_tokens, backlog_s: of all that waits, by the sizes of some of it; seconds of one worker, or, where
+    workers have GPUs, of a GPU. cold_start_s: nine times in ten.
+    unaccounted: requests that the commits and the workers' own counts do not agree about.
     needed: by the formula; target: now. actions: what is done about it, in words.
     failures: workers of this version that failed in a row.
     """
@@ -31,6 +36,12 @@ class Decision(Event):
     arriving_per_s: float
     work_s: float | None = None
     tokens: float = 0.0
+    backlog_tokens: int = 0
+    backlog_s: float | None = None
+    lag: int = 0
+    lagging: int = 0
+    oldest_s: float | None = None
+    unaccounted: int = 0
     cold_start_s: float
     warm: int
     starting: int
@@ -55,13 +66,15 @@ class Leader(Event):
 class Learned(Event):
     """On `scaler`, keyed `learned/<model>`: what requests cost and how long starts take, for the next scaler.
 
-    work_s: seconds of one worker for a request. tokens: of one, in and out. starts_s: oldest first.
+    work_s: seconds of one worker for a request. mean: its tokens read, its tokens written, bytes of its body.
+    cost: of a request, a token read and a token written, beside one another. starts_s: oldest first.
     """
 
     kind: Literal["learned"] = "learned"
     model: str
     work_s: float | None = None
-    tokens: float = 0.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    cost: tuple[float, float, float] | None = None
     starts_s: tuple[float, ...] = ()
     at_s: float
 

@@ -92,7 +92,9 @@ class WorkerHeartbeat(Event):
     canary_at_s, canary_s: when it was last found well, and how long its canary took; None before the first.
     ailing: why the latest canary failed.
     completed, tokens, busy_s, slot_s: since it started: requests, their tokens in and out, seconds with
-        something to do, and seconds summed over requests.
+        something to do, and seconds summed over requests. tokens_out: those of `tokens` that it wrote.
+        body_bytes: of the completed requests.
+    settled: offsets that it has done with since it started, so that they are, or will be, committed.
     """
 
     kind: Literal["worker"] = "worker"
@@ -106,6 +108,9 @@ class WorkerHeartbeat(Event):
     capacity: int
     completed: int = 0
     tokens: int = 0
+    tokens_out: int = 0
+    body_bytes: int = 0
+    settled: int = 0
     busy_s: float = 0.0
     slot_s: float = 0.0
     member_id: str | None = None

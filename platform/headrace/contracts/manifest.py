@@ -120,6 +120,7 @@ class Scaling(_Strict):
     surge: workers beyond `max_workers` that a change of version may have for a while; with 0 an old one goes
         before a new one comes. None: as many as there are.
     work_s: seconds of one full worker for a request, until that was measured; None: one worker measures it.
+    gpus: that one worker takes of what all models together may have; 0 where it computes on none.
     """
 
     min_workers: int = Field(default=1, ge=0)
@@ -129,6 +130,7 @@ class Scaling(_Strict):
     idle_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     work_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     surge: int | None = Field(default=None, ge=0)
+    gpus: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -9,12 +9,17 @@ was busy for `busy_s` and finished n requests, each of `slot_s / n`, needs for o
 
 and the two meet when it is full. What is known is kept between them: it follows the lower one, up at once and
 down slowly, because a worker that is not full cannot say that a full one is faster. A full one can.
+
+That is the mean of what has run. A request that waits is measured beside it: by the bytes of its body, for
+which so many tokens are read, by the tokens that are written on the average, and by what each of them costs.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
+
+from headrace.core.costs import Costs, Spent
 
 _MEMORY: Final = 300.0
 """Requests: what was so many ago counts for a third."""
@@ -26,30 +31,66 @@ _STARTS: Final = 20
 
 
 class Sample(NamedTuple):
-    """What a worker has done since it was last heard of."""
+    """What a worker has done since it was last heard of. body_bytes: of the completed requests."""
 
     completed: int
     busy_s: float
     slot_s: float
     capacity: int
-    tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    body_bytes: int = 0
+
+
+class Mean(NamedTuple):
+    """A request's tokens and bytes, on the average."""
+
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    body_bytes: float = 0.0
+
+    def towards(self, sample: Sample, share: float) -> "Mean":
+        """With a sample more, which counts for `share` of it all."""
+        values = (sample.tokens_in, sample.tokens_out, sample.body_bytes)
+        return Mean(
+            *(old + (new / sample.completed - old) * share for old, new in zip(self, values, strict=True))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """What is known of a model's workers.
 
-    work_s: seconds of one worker for a request, None before the first. tokens: of a request, in and out.
+    work_s: seconds of one worker for a request, None before the first. mean: of a request.
     starts_s: how long the latest workers took from their start until they were ready, oldest first.
     """
 
     work_s: float | None = None
-    tokens: float = 0.0
+    mean: Mean = field(default_factory=Mean)
     starts_s: tuple[float, ...] = ()
     completed: float = 0.0
     busy_s: float = 0.0
     slots: float = 0.0
     """slot_s over capacity, as `completed` and `busy_s` of late."""
+    costs: Costs = field(default_factory=Costs)
+
+    @property
+    def tokens(self) -> float:
+        """Of a request, in and out."""
+        return self.mean.tokens_in + self.mean.tokens_out
+
+    def guess(self) -> "Calibration":
+        """As the first guess for other workers: their first words count for more than all of it."""
+        return replace(self, completed=0.0, busy_s=0.0, slots=0.0, costs=Costs(self.costs.cost))
+
+    def expected(self, body_bytes: int, max_tokens: int | None = None) -> tuple[float, float]:
+        """How large a request with such a body is beside the mean of all, and its tokens."""
+        mean = self.mean
+        tokens_in = mean.tokens_in * (body_bytes / mean.body_bytes if mean.body_bytes else 1.0)
+        tokens_out = mean.tokens_out if max_tokens is None else min(mean.tokens_out, max_tokens)
+        usual = self.costs.cost.of(mean.tokens_in, mean.tokens_out)
+        size = self.costs.cost.of(tokens_in, tokens_out) / usual if self.tokens and usual else 1.0
+        return size, tokens_in + tokens_out
 
     def learned(self, sample: Sample) -> "Calibration":
         """With a sample more."""
@@ -63,15 +104,17 @@ class Calibration:
         if not sample.completed:
             return found
         share = sample.completed / completed
-        tokens = self.tokens + (sample.tokens / sample.completed - self.tokens) * share
+        mean = self.mean.towards(sample, share)
+        spent = Spent(sample.completed, sample.tokens_in, sample.tokens_out, sample.slot_s)
+        found = replace(found, mean=mean, costs=self.costs.learned(spent))
         most = busy_s / completed
         least = min(most, slots / completed)
         if self.work_s is None:
-            return replace(found, work_s=least, tokens=tokens)
+            return replace(found, work_s=least)
         is_sure = least > self.work_s or least >= _FULL * most
         taken = 1 - math.exp(-sample.completed / (_QUICK if is_sure else _SLOW))
         work_s = min(self.work_s + (least - self.work_s) * taken, most)
-        return replace(found, work_s=work_s, tokens=tokens)
+        return replace(found, work_s=work_s)
 
     def started(self, took_s: float) -> "Calibration":
         """With the start of one more worker."""

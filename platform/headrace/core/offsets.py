@@ -72,6 +72,8 @@ class Tracker:
         # Held or running no longer; owed as soon as reading goes back to them.
         self._freed: set[int] = set()
         self._floor = offset
+        self.skipped = 0
+        """Offsets that count as done because they never came."""
 
     @property
     def watermark(self) -> int:
@@ -101,13 +103,15 @@ class Tracker:
             if self._seen < self._floor and not self._running and not self._owed:
                 # Nothing read yet: the log may begin later than the commit (retention, a new group).
                 self._floor = offset
-            self._owed.clear()  # all of them lie below and did not come again: they are gone
+            # All that was owed lies below and did not come again: it is gone.
+            self.skipped += len(self._owed) + offset - self._seen - 1
+            self._owed.clear()
             self._seen = offset
             self._running.add(offset)
             return True
         if self._owed:
             # Offsets rise, so those below are gone (retention).
-            self._owed = {owed for owed in self._owed if owed >= offset}
+            self._lose_below(offset)
             if offset in self._owed:
                 self._owed.remove(offset)
                 self._running.add(offset)
@@ -122,9 +126,15 @@ class Tracker:
         """Reading has come to `position`, and what was not given below it is not there: the markers of
         transactions, aborted and compacted records. Whether more can be committed now."""
         before = self.watermark
-        self._owed = {owed for owed in self._owed if owed >= position}
+        self._lose_below(position)
+        self.skipped += max(0, position - 1 - self._seen)
         self._seen = max(self._seen, position - 1)
         return self.watermark > before
+
+    def _lose_below(self, offset: int) -> None:
+        left = {owed for owed in self._owed if owed >= offset}
+        self.skipped += len(self._owed) - len(left)
+        self._owed = left
 
     def complete(self, offset: int) -> None:
         """The record's fate is durable. Unknown offsets are ignored: the partition may have come back."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from headrace.core.pacing import Need, Pace, PaceRules, step
-from headrace.core.sizing import Demand, Dials, Size, Supply, size
+from headrace.core.sizing import Demand, Dials, Due, Size, Supply, size
 
 _PENDING_LIMIT: Final = 2.0
 """A start that takes so many times what nine of ten take is no longer counted on."""
@@ -31,7 +31,7 @@ class Rules:
 class Load(NamedTuple):
     """What there is to do. waiting: in no worker yet. retrying: come back when their delay has passed.
 
-    arriving_per_s: requests. idle_s: since there was anything to do.
+    arriving_per_s: requests. idle_s: since there was anything to do. due: deadlines, and the work until then.
     """
 
     waiting: int = 0
@@ -39,6 +39,7 @@ class Load(NamedTuple):
     retrying: int = 0
     arriving_per_s: float = 0.0
     idle_s: float = 0.0
+    due: Sequence[Due] = ()
 
 
 class Crew(NamedTuple):
@@ -64,10 +65,11 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a model may have of what all models share; `least` it has in any case."""
+    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker."""
 
     least: int
     wanted: int
+    gpus: int = 0
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -94,23 +96,31 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
     return Plan(now.pace, found.workers, reason)
 
 
-def shared(shares: Mapping[str, Share], most: int) -> dict[str, int]:
-    """Workers of each model when all together may have `most`.
+def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None = None) -> dict[str, int]:
+    """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
-    Each has its least; each further one goes to who has fewest, until it is enough for all or none is left.
+    Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
+    enough for all or none is left.
     """
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
-    hungry = [(given[name], name) for name, share in shares.items() if share.wanted > given[name]]
+    left = math.inf if most is None else most - sum(given.values())
+    gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
+    hungry = [
+        (given[name] * max(1, share.gpus), name)
+        for name, share in shares.items()
+        if share.wanted > given[name]
+    ]
     heapq.heapify(hungry)
-    for _ in range(most - sum(given.values())):
-        if not hungry:
-            break
-        _, name = hungry[0]
+    while hungry and left > 0:
+        _, name = heapq.heappop(hungry)
+        share = shares[name]
+        if share.gpus > max(0, gpus):
+            continue
         given[name] += 1
-        if given[name] < shares[name].wanted:
-            heapq.heapreplace(hungry, (given[name], name))
-        else:
-            heapq.heappop(hungry)
+        left -= 1
+        gpus -= share.gpus
+        if given[name] < share.wanted:
+            heapq.heappush(hungry, (given[name] * max(1, share.gpus), name))
     return given
 
 
@@ -136,7 +146,7 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     ]
     supply = Supply(crew.warm, etas_s, crew.cold_start_s)
     # What runs is on its way: it needs the workers that it runs on, and no others.
-    demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s)
+    demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s, load.due)
     found = size(demand, supply, Dials(dials.min_workers, most, dials.utilization, dials.drain_target_s))
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:

@@ -45,6 +45,14 @@ class Share:
         # The latest word of others on partitions that they have lost, for whoever has these next.
         self._words: dict[tuple[str, Part], Handover] = {}
         self.trackers: dict[Part, Tracker] = {}
+        self._skipped = 0
+        # Of each tracker, when commits were asked for last.
+        self._skips: dict[Part, int] = {}
+
+    @property
+    def skipped(self) -> int:
+        """Offsets that were passed over, as of all partitions that it ever had."""
+        return self._skipped + sum(tracker.skipped for tracker in self.trackers.values())
 
     def assign(
         self, parts: Collection[Part], commits: Mapping[Part, Commit | None], now_s: float
@@ -54,6 +62,7 @@ class Share:
         commits: of the partitions that are new. What is still running of others is theirs no more.
         """
         for part in self.trackers.keys() - set(parts):
+            self._skipped += self.trackers[part].skipped
             self._lose(part, self.trackers.pop(part))
         self._leaving.clear()
         kept = {part: self.trackers[part] for part in parts if part in self.trackers}
@@ -111,7 +120,10 @@ class Share:
 
     def changed(self) -> dict[Part, Commit]:
         """What has changed since the last call and is to be committed."""
-        dirty, self._dirty = self._dirty, set()
+        skips = {part: tracker.skipped for part, tracker in self.trackers.items()}
+        # What is passed over is committed at once, not with the next request that is done.
+        dirty = self._dirty | {part for part, number in skips.items() if number != self._skips.get(part, 0)}
+        self._dirty, self._skips = set(), skips
         return {part: self.trackers[part].commit() for part in dirty if part in self.trackers}
 
     def leaving(self, now_s: float) -> dict[Part, Commit]:

@@ -39,6 +39,7 @@ from headrace.kafka.delayed import DelayedReader
 from headrace.kafka.group import GroupReader
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.kafka.returning import RETRIES
 from headrace.kafka.vacant import VacantGroup
 from headrace.registry import purge
 from headrace.registry.claims import Claims
@@ -85,7 +86,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         results = GroupReader(settings.kafka, f"{settings.kafka.topic_prefix}archiver", [topics.results])
         archiver = Archiver(archiving.Parts(results, store, producer, topics, settings.dispatcher))
         waiting = [topics.retries(delay) for delay in RETRY_DELAYS_S]
-        due = DelayedReader(settings.kafka, f"{settings.kafka.topic_prefix}retries", waiting, retrying.due_s)
+        due = DelayedReader(
+            settings.kafka, f"{settings.kafka.topic_prefix}{RETRIES}", waiting, retrying.due_s
+        )
         answering = Answering(producer, topics, settings.worker.reply_topics)
         cancels, trust = Cancels(), _trust(settings)
         retries = Retries(retrying.Parts(due, answering, cancels, topics, trust))

@@ -31,7 +31,8 @@ class EchoArgs(BaseModel):
     token_ms: duration of one decode step; 0 answers at once.
     step_batching: all running requests share their steps, as in a batched LLM; else each has its own.
     output_tokens: length of every answer; the message is repeated or cut. None: the message as it is.
-    prefill_ms: wait before the first token. start_ms: cold start.
+    prefill_ms: wait before the first token; prefill_ms_per_token: as much more for each token of the message.
+    start_ms: cold start.
     fail_on: a message that has this text in it makes the engine fail.
     crash_on: one that has this text in it ends the whole process, as a fault in native code would.
     """
@@ -43,6 +44,7 @@ class EchoArgs(BaseModel):
     step_batching: bool = True
     output_tokens: int | None = Field(default=None, ge=0)
     prefill_ms: float = Field(default=0.0, ge=0)
+    prefill_ms_per_token: float = Field(default=0.0, ge=0)
     start_ms: float = Field(default=0.0, ge=0)
     fail_on: str | None = Field(default=None, min_length=1)
     crash_on: str | None = Field(default=None, min_length=1)
@@ -86,8 +88,9 @@ class EchoEngine:
         prompt_tokens = _count(prompt)
         used = usage(prompt_tokens, prompt_tokens if text is prompt else _count(text))
         shape = Shape(request_id=call.id, path=call.path, model=call.model, created_s=call.created_s)
-        if self._args.prefill_ms:
-            await asyncio.sleep(self._args.prefill_ms / 1000)
+        prefill_ms = self._args.prefill_ms + prompt_tokens * self._args.prefill_ms_per_token
+        if prefill_ms:
+            await asyncio.sleep(prefill_ms / 1000)
         if call.body.stream:
             tokens = _TOKEN.findall(text)
             async with self._pace(len(tokens)) as pace:

@@ -114,6 +114,11 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return frozenset(self._share.trackers)
 
     @property
+    def skipped(self) -> int:
+        """Offsets that count as done and were never requests of ours: markers, aborted records."""
+        return self._share.skipped
+
+    @property
     def _generation(self) -> int:
         coordinator = self._raw._coordinator if self._raw is not None else None
         return int(coordinator.generation) if coordinator is not None else -1

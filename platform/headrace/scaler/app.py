@@ -6,7 +6,7 @@ import os
 import socket
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,21 +15,26 @@ from typing import Final
 from headrace.contracts.decisions import Leader
 from headrace.contracts.errors import HeadraceError, Unavailable
 from headrace.contracts.topics import Topics
+from headrace.core.glimpse import Span
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Action, Start, Stop, Worker, decide
 from headrace.kafka.admin import Admin
+from headrace.kafka.backlog import PartitionBacklog
 from headrace.kafka.leadership import Leadership
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
+from headrace.kafka.returning import ReturningReader
+from headrace.kafka.sampler import Sampler
 from headrace.scaler.actuator import Actuator, Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators import catalog
 from headrace.scaler.fleet import LEARNED, TRUSTED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
+from headrace.scaler.meters import Meters
 from headrace.scaler.obituaries import Obituaries
+from headrace.scaler.observer import Observer
 from headrace.scaler.rollouts import Rollouts
 from headrace.settings import Settings
-from headrace.telemetry import metrics
 from headrace.telemetry.instruments import Instruments
 from headrace.telemetry.setup import opened
 
@@ -38,14 +43,6 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
-_OF_MODELS: Final = (
-    metrics.TARGET,
-    metrics.WORK,
-    metrics.ARRIVING,
-    metrics.COLD_START,
-    metrics.FAILURES,
-)
-_ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "failed", Cause.CRASHED: "failed"}
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -70,8 +67,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await actuator.start()
         scaler = Scaler(settings, Parts(admin, producer, leadership, actuator, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
-        following = asyncio.create_task(scaler.follow(reader))
-        stack.callback(following.cancel)
+        retries = await stack.enter_async_context(ReturningReader(settings.kafka))
+        sampler = await stack.enter_async_context(Sampler(settings.kafka))
+        observer = scaler.observer
+        for following in (scaler.follow(reader), observer.follow(retries), observer.watch(sampler)):
+            stack.callback(asyncio.create_task(following).cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
             await scaler.run(stop)
@@ -99,12 +99,13 @@ class Scaler:
         self._admin = parts.admin
         self._producer = parts.producer
         self._leadership = parts.leadership
-        self._instruments = parts.instruments
+        self._meters = Meters(parts.instruments)
         self._topics = settings.kafka.topics
         self._ledger = Ledger()
         self._looked_s = 0.0
         self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
+        self.observer = Observer(self._topics, self.fleet)
         self.actuator = parts.actuator
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
         self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
@@ -148,7 +149,7 @@ class Scaler:
         """For each worker that ended: its obituary, and its name off the list."""
         for ended in self.actuator.exits():
             unit = ended.unit
-            self._instruments.series(metrics.WORKER_ENDS, unit.model, _ENDS[ended.cause]).add(1)
+            self._meters.ended(ended)
             fault = self.fleet.verdict(ended)
             if fault is not None:
                 count = self.fleet.failed(unit.model, fault, time.time())
@@ -168,31 +169,13 @@ class Scaler:
             except HeadraceError as error:
                 _log.warning("%s stays on the list: %s", name, error)
 
-    def _tell(self, workers: Sequence[Worker], now_s: float) -> None:
-        self._instruments.series(metrics.UNSEEN).set(now_s - max(self._looked_s, self._began_s))
-        for metric in _OF_MODELS:
-            self._instruments.clear(metric)  # of models that are gone
-        for model, known in self.fleet.known.items():
-            self._instruments.series(metrics.TARGET, model).set(known.target)
-            self._instruments.series(metrics.WORK, model).set(known.load.waiting * (known.work_s or 0.0))
-            self._instruments.series(metrics.ARRIVING, model).set(known.load.arriving_per_s)
-            self._instruments.series(metrics.COLD_START, model).set(known.cold_start_s)
-            self._instruments.series(metrics.FAILURES, model).set(known.failures.count)
-        self._instruments.clear(metrics.WORKERS)
-        for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
-            self._instruments.series(metrics.WORKERS, model, phase).set(number)
-
-    def _tell_nothing(self) -> None:
-        """Who does not act says nothing of what it would do."""
-        for metric in (*_OF_MODELS, metrics.UNSEEN, metrics.WORKERS):
-            self._instruments.clear(metric)
-
     async def _tick(self) -> None:
         """Look, decide, write it down, act; whoever does not lead lets its workers go."""
         epoch = self._leadership.epoch
-        self._instruments.series(metrics.LEADS).set(0 if epoch is None else 1)
+        self._meters.leads(epoch)
         if epoch is None:
-            self._tell_nothing()
+            self._meters.tell_nothing()
+            self.observer.spans = {}
             self.fleet.deaf(time.time())
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
@@ -204,9 +187,9 @@ class Scaler:
         workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
         await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)
         self.fleet.plan(workers, now_s)
-        self._tell(workers, now_s)
+        self._meters.tell(self.fleet, workers, now_s - max(self._looked_s, self._began_s), now_s)
         observed = self.fleet.observe(workers, now_s)
-        actions = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
+        actions = self.fleet.afford(decide(observed, self._settings.scaler.restart_backoff_s, now_s), workers)
         named = [(self._name(each), each) for each in actions]
         if named and not await self._leadership.confirm():
             return
@@ -226,13 +209,15 @@ class Scaler:
             if isinstance(action, Start):
                 _log.info("start %s for %s: %s", name, action.model, action.reason)
                 self.fleet.spawned(name, now_s)
+                self._meters.started(action.model, now_s)
                 starts.append(NewUnit(name, action.model, action.version))
                 continue
             _log.info("%s %s: %s", "end" if action.force else "stop", name, action.reason)
             if action.force:
                 self.fleet.condemn(name, action.reason)
+            self._meters.stopped(name, now_s)
             ends.append(Ending(name, action.force))
-        targets = {model: known.target for model, known in self.fleet.known.items()}
+        targets = {model: known.allowed for model, known in self.fleet.known.items()}
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _retire(self, served: Collection[str], now_s: float) -> None:
@@ -270,7 +255,8 @@ class Scaler:
             self.fleet.deaf(now_s)
             return
         self._looked_s = now_s = time.time()
-        self.fleet.measure(depths((each.model_slug, each.requests, each.end) for each in found), now_s)
+        self.fleet.measure(depths(_part(row) for row in found), now_s)
+        self.observer.spans = _spans(self._topics, found)
 
     async def _write(
         self, epoch: int, workers: Sequence[Worker], named: Sequence[tuple[str, Action]], now_s: float
@@ -298,3 +284,18 @@ def _word(topics: Topics) -> Outgoing:
     name = f"s-{uuid.uuid4().hex[:12]}"
     event = Leader(id=name, pid=os.getpid(), host=socket.gethostname(), at_s=time.time())
     return Outgoing(topics.scaler, event.encode(), b"leader")
+
+
+def _part(row: PartitionBacklog) -> tuple[str, int, int, int, int]:
+    """As `depths` takes it."""
+    return row.model_slug, row.partition, row.requests, row.lag, row.end
+
+
+def _spans(topics: Topics, rows: Sequence[PartitionBacklog]) -> dict[str, list[Span]]:
+    """What waits, by model."""
+    found: defaultdict[str, list[Span]] = defaultdict(list)
+    for row in rows:
+        if row.requests:
+            topic = topics.requests(row.model_slug, row.lane)
+            found[row.model_slug].append(Span(topic, row.partition, row.end - row.lag, row.end, row.requests))
+    return found

@@ -1,7 +1,7 @@
 """What the scaler knows: deployed models, what workers say of themselves, who failed. No IO."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -15,12 +15,13 @@ from headrace.contracts.events import (
     WorkerState,
 )
 from headrace.contracts.topics import Topics
+from headrace.core.budget import afford
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.rollout import is_stable, unfit
-from headrace.core.scaling import Failures, Observed, Phase, Wanted, Worker
+from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
-from headrace.scaler.known import Depth, Known, limits
+from headrace.scaler.known import SERVING, Depth, Grant, Known, limits
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Fleet:
         self._hearing_s = 0.0
         self._spawned_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
+        self._took: list[tuple[str, float]] = []
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was read."""
@@ -100,6 +102,11 @@ class Fleet:
         """A worker of ours begins to start, before it can say so itself."""
         self._spawned_s[worker_id] = now_s
 
+    def took(self) -> list[tuple[str, float]]:
+        """Models whose workers have become ready since the last call, and in how long (seconds)."""
+        took, self._took = self._took, []
+        return took
+
     def dead(self, ended: Exit) -> list[WorkerHeartbeat]:
         """The last heartbeats of the workers that ended so."""
         mine = (self.heartbeats[name] for name in self._in_unit.get(ended.unit.id, ()))
@@ -107,17 +114,36 @@ class Fleet:
 
     def ended(self, ended: Exit) -> None:
         """A worker of ours has ended, and is not heard again."""
+        known = self.known.get(ended.unit.model)
+        if known is not None and ended.cause is not Cause.ASKED:
+            known.account.restart()  # nobody has heard of what it did last
         for beat in self.dead(ended):
             self._drop(beat.id)
-        for known in (self._spawned_s, self._ready_s, self._condemned):
-            known.pop(ended.unit.id, None)
+        for noted in (self._spawned_s, self._ready_s, self._condemned):
+            noted.pop(ended.unit.id, None)
 
     def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
         """What lies in the models' topics, by slug."""
-        for known in self.known.values():
+        silent, serving = Counter[str](), set[str]()
+        for beat in self.heartbeats.values():
+            if now_s - beat.sent_at_s >= _LIVE_S:
+                silent[beat.model] += beat.in_flight
+            elif beat.state in SERVING:
+                serving.add(beat.model)
+        for model, known in self.known.items():
+            known.silent = silent[model]
             depth = depths.get(known.deployed.slug)
             if depth is not None:
-                known.measure(depth, now_s)
+                known.measure(depth, now_s, is_served=model in serving)
+
+    def returning(self, due: Mapping[str, Sequence[float]]) -> None:
+        """When requests come back for another attempt (Unix times, rising), by slug."""
+        for known in self.known.values():
+            known.returns_s = due.get(known.deployed.slug, ())
+
+    def by_slug(self) -> dict[str, Known]:
+        """All that is known, by slug."""
+        return {known.deployed.slug: known for known in self.known.values()}
 
     def live(self, now_s: float) -> set[str]:
         """Slugs of models of which some worker was heard a moment ago: their commits change."""
@@ -134,14 +160,38 @@ class Fleet:
 
     def observe(self, workers: Sequence[Worker], now_s: float) -> Observed:
         """Everything that starts and stops rest on."""
-        targets = {model: known.target for model, known in self.known.items()}
-        if self._settings.max_workers is not None:
-            shares = {
-                model: Share(limits(known.deployed)[0], targets[model]) for model, known in self.known.items()
-            }
-            targets = shared(shares, self._settings.max_workers)
-        wanted = {model: _wanted(known, targets[model]) for model, known in self.known.items()}
+        self._share()
+        wanted = {model: _wanted(known) for model, known in self.known.items()}
         return Observed(wanted, workers, dict(self._failures))
+
+    def _share(self) -> None:
+        """What each may have of what all share."""
+        most, most_gpus = self._settings.max_workers, self._settings.max_gpus
+        for known in self.known.values():
+            known.grant = None
+        if most is None and most_gpus is None:
+            return
+        shares = {
+            model: Share(limits(known.deployed)[0], known.target, known.gpus)
+            for model, known in self.known.items()
+        }
+        for_workers = shared(shares, most)
+        for model, number in shared(shares, most, most_gpus).items():
+            known = self.known[model]
+            if number < known.target:
+                budget = "GPU budget" if number < for_workers[model] else "budget of workers"
+                known.grant = Grant(number, f"{budget}: {number} of {known.target}")
+
+    def afford(self, actions: Sequence[Action], workers: Sequence[Worker]) -> Sequence[Action]:
+        """Only those for which there are GPUs, and what makes room for the others."""
+        if self._settings.max_gpus is None:
+            return actions
+        gpus = {model: known.gpus for model, known in self.known.items()}
+        found = afford(actions, workers, gpus, self._settings.max_gpus)
+        for model, number in found.refused.items():
+            known = self.known[model]
+            known.grant = Grant(known.allowed, f"GPU budget: {number} wait until others have ended")
+        return found.actions
 
     def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:
         """Versions that are trusted from now on, because a worker has been well for a while."""
@@ -270,10 +320,16 @@ class Fleet:
 
     def _hear(self, before: WorkerHeartbeat | None, now: WorkerHeartbeat) -> None:
         known = self.known.get(now.model)
-        if known is None or before is None:
+        if known is None:
+            return
+        if before is None:
+            if now.settled:
+                known.account.restart()  # what it did before we heard of it is in no count
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
-            known.started(now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s))
+            took_s = now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s)
+            known.started(took_s)
+            self._took.append((now.model, took_s))
         known.hear(before, now)
 
     def _update_learned(self, key: str, value: bytes | None) -> None:
@@ -304,9 +360,9 @@ def _by_model(workers: Iterable[Worker]) -> defaultdict[str, list[Worker]]:
     return found
 
 
-def _wanted(known: Known, target: int) -> Wanted:
-    """What is deployed, by so many workers."""
+def _wanted(known: Known) -> Wanted:
+    """What is deployed, by how many workers."""
     deployed = known.deployed
     scaling = deployed.manifest.scaling
     most = None if scaling.surge is None else max(limits(deployed)[1], 1) + scaling.surge
-    return Wanted(deployed.version, target, known.plan.reason if known.plan else "", most)
+    return Wanted(deployed.version, known.allowed, known.reason, most)

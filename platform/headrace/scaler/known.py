@@ -1,13 +1,18 @@
 """What the scaler knows of one model: what there is to do, what that costs, where it stands. No IO."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from headrace.contracts.decisions import Learned
 from headrace.contracts.events import ModelDeployed, WorkerHeartbeat, WorkerState
+from headrace.contracts.topics import Lane
 from headrace.core.arrivals import Arrivals
-from headrace.core.calibration import Calibration, Sample
+from headrace.core.calibration import Calibration, Mean, Sample
+from headrace.core.conservation import Account
+from headrace.core.costs import Cost, Costs
+from headrace.core.glimpse import Glimpse, Seen, glimpse
 from headrace.core.pacing import Pace, PaceRules
 from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
 from headrace.core.scaling import Failures, Phase, Worker
@@ -17,24 +22,49 @@ from headrace.settings import ScalerSettings
 _RETIRED_S: Final = 3.0
 """A model that is to go has had nothing to do for so long."""
 
-_SERVING = (WorkerState.READY, WorkerState.DRAINING)
+SERVING: Final = (WorkerState.READY, WorkerState.DRAINING)
+
+_FRESH_S: Final = 10.0
+"""What was seen of waiting requests stands for those that wait for so long."""
 
 
 class Depth(NamedTuple):
-    """A model's topics: requests without a fate, and how many there ever were."""
+    """A model's topics: requests without a fate, and how many there ever were.
+
+    lag: records behind the commits. lagging: partitions with something to do, all lanes of a number as one.
+    """
 
     backlog: int
     total: int
+    lag: int = 0
+    lagging: int = 0
 
 
-def depths(parts: Iterable[tuple[str, int, int]]) -> dict[str, Depth]:
-    """Of each model, by slug; from its partitions' slug, backlog and end."""
+class Grant(NamedTuple):
+    """As many workers as a model may have of what all share, and why no more."""
+
+    workers: int
+    reason: str
+
+
+def depths(parts: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Depth]:
+    """Of each model, by slug; from its partitions' slug, number, backlog, lag and end."""
     found: dict[str, list[int]] = {}
-    for slug, backlog, end in parts:
-        sums = found.setdefault(slug, [0, 0])
-        sums[0] += backlog
+    lagging: dict[str, set[int]] = {}
+    for slug, partition, backlog, lag, end in parts:
+        sums = found.get(slug)
+        if sums is None:
+            sums = found[slug] = [0, 0, 0]
         sums[1] += end
-    return {slug: Depth(*sums) for slug, sums in found.items()}
+        if lag:
+            sums[0] += backlog
+            sums[2] += lag
+        if backlog:
+            lagging.setdefault(slug, set()).add(partition)
+    return {
+        slug: Depth(backlog, total, lag, len(lagging.get(slug, ())))
+        for slug, (backlog, total, lag) in found.items()
+    }
 
 
 def limits(deployed: ModelDeployed) -> tuple[int, int]:
@@ -59,7 +89,13 @@ def rules_for(deployed: ModelDeployed, settings: ScalerSettings) -> Rules:
 
 @dataclass(slots=True)
 class Known:
-    """One model. depth: None until it was read. busy_at_s: when there was last anything to do."""
+    """One model.
+
+    depth: None until it was read. busy_at_s: when there was last anything to do.
+    returns_s: when requests come back for another attempt (Unix times, rising).
+    told: requests that workers have ever said to be done with. silent: those run by workers heard no more.
+    grant: None where it may have what it is to have.
+    """
 
     deployed: ModelDeployed
     settings: ScalerSettings
@@ -67,21 +103,19 @@ class Known:
     calibration: Calibration = field(default_factory=Calibration)
     pace: Pace = field(default_factory=Pace)
     depth: Depth | None = None
-    retrying: int = 0
+    returns_s: Sequence[float] = ()
+    told: int = 0
+    silent: int = 0
+    account: Account = field(default_factory=Account)
+    is_served: bool = False
+    glimpse: Glimpse | None = None
     busy_at_s: float = 0.0
     load: Load = field(default_factory=Load)
     crew: Crew = field(default_factory=Crew)
     plan: Plan | None = None
+    grant: Grant | None = None
     failures: Failures = field(default_factory=Failures)
-
-    @property
-    def trouble(self) -> str:
-        """Why workers that are wanted do not come, in words; empty when nothing is wrong."""
-        count = self.failures.count
-        if not count:
-            return ""
-        what = "a worker has" if count == 1 else f"{count} workers in a row have"
-        return f"{what} failed, at last: {self.failures.reason}"
+    _before: dict[tuple[str, str], Calibration] = field(default_factory=dict)
 
     @property
     def is_fixed(self) -> bool:
@@ -101,10 +135,63 @@ class Known:
         return self.deployed.manifest.scaling.work_s if measured is None else measured
 
     @property
+    def waiting_work_s(self) -> float | None:
+        """The same for a request such as those that wait now."""
+        work_s = self.work_s
+        return None if work_s is None else work_s * (self.glimpse.size if self.glimpse else 1.0)
+
+    @property
+    def backlog_s(self) -> float | None:
+        """All that waits, in seconds of one worker, or, where workers have GPUs, of a GPU."""
+        work_s = self.waiting_work_s
+        return None if work_s is None else self.load.waiting * work_s * max(1, self.gpus)
+
+    @property
+    def backlog_tokens(self) -> float:
+        """Of all that waits, in and out."""
+        return self.load.waiting * (self.glimpse.tokens if self.glimpse else self.calibration.tokens)
+
+    def oldest_s(self, now_s: float) -> float | None:
+        """For how long the oldest request has waited, as far as that was seen."""
+        seen = self.glimpse
+        return None if seen is None or seen.oldest_s is None else round(max(0.0, now_s - seen.oldest_s), 1)
+
+    @property
+    def unaccounted(self) -> int:
+        """Requests that the commits and the workers' own counts do not agree about."""
+        backlog = self.depth.backlog if self.depth else 0
+        return abs(self.account.error) + min(self.silent, backlog)
+
+    @property
     def target(self) -> int:
         """How many workers there are to be."""
         least, most = limits(self.deployed)
         return min(max(self.pace.target, least), most)
+
+    @property
+    def allowed(self) -> int:
+        """How many of them there may be beside other models."""
+        return self.target if self.grant is None else min(self.target, self.grant.workers)
+
+    @property
+    def reason(self) -> str:
+        """Why so many."""
+        found = "" if self.plan is None else self.plan.reason
+        partitions = self.deployed.partitions
+        if self.plan is not None and partitions < limits(self.deployed)[1] and self.plan.needed >= partitions:
+            found = f"more than {partitions} workers would have no partition ({found})"
+        if self.grant is not None:
+            found = f"{self.grant.reason} ({found})" if found else self.grant.reason
+        if self.failures.count:
+            number = self.failures.count
+            what = "a worker has" if number == 1 else f"{number} workers in a row have"
+            found = f"{what} failed, at last: {self.failures.reason} ({found})"
+        return found
+
+    @property
+    def gpus(self) -> int:
+        """Of one worker."""
+        return self.deployed.manifest.scaling.gpus
 
     def is_done(self, now_s: float) -> bool:
         """Whether it is to go, and nothing is left of it to do."""
@@ -116,16 +203,21 @@ class Known:
     def deploy(self, deployed: ModelDeployed) -> None:
         """Another version of it. What the one before it cost is the first guess."""
         if deployed.version != self.deployed.version:
-            self.calibration = replace(self.calibration, completed=0.0, busy_s=0.0, slots=0.0)
+            self._before[_build(self.deployed)] = self.calibration
+            is_same = deployed.manifest.engine.kind == self.deployed.manifest.engine.kind
+            guess = self.calibration.guess() if is_same else Calibration()
+            self.calibration = self._before.pop(_build(deployed), guess)
         self.deployed = deployed
 
     def remember(self, learned: Learned) -> None:
         """What a scaler before us has learned."""
-        self.calibration = Calibration(learned.work_s, learned.tokens, learned.starts_s)
+        costs = Costs() if learned.cost is None else Costs(Cost(*learned.cost))
+        self.calibration = Calibration(learned.work_s, Mean(*learned.mean), learned.starts_s, costs=costs)
 
     def hear(self, before: WorkerHeartbeat, now: WorkerHeartbeat) -> None:
-        """What a worker of this version did between two heartbeats."""
-        if now.version != self.deployed.version or now.state not in _SERVING:
+        """What a worker did between two heartbeats; what it cost, when it is of this version."""
+        self.told += now.settled - before.settled
+        if now.version != self.deployed.version or now.state not in SERVING:
             return
         self.calibration = self.calibration.learned(
             Sample(
@@ -133,7 +225,9 @@ class Known:
                 now.busy_s - before.busy_s,
                 now.slot_s - before.slot_s,
                 now.capacity,
-                now.tokens - before.tokens,
+                now.tokens - now.tokens_out - before.tokens + before.tokens_out,
+                now.tokens_out - before.tokens_out,
+                now.body_bytes - before.body_bytes,
             )
         )
 
@@ -141,13 +235,32 @@ class Known:
         """A worker has become ready."""
         self.calibration = self.calibration.started(took_s)
 
-    def measure(self, depth: Depth, now_s: float) -> None:
-        """What lies in its topics now."""
+    def look(self, few: Sequence[Seen], waiting: Mapping[Lane, int], now_s: float) -> None:
+        """What some of the waiting requests say, and how many wait in each lane."""
+
+        def measure(seen: Seen) -> tuple[float, float]:
+            return self.calibration.expected(seen.body_bytes, seen.max_tokens)
+
+        self.glimpse = glimpse(few, waiting, measure, now_s) if few else None
+
+    def returning(self, now_s: float) -> int:
+        """Requests that come back before another worker could have been started for them.
+
+        For the others it is cheaper to let the last worker go, and to start one when they wait.
+        """
+        return bisect_right(self.returns_s, now_s + self.cold_start_s)
+
+    def measure(self, depth: Depth, now_s: float, *, is_served: bool = True) -> None:
+        """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
             self.busy_at_s = now_s
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)
-        if depth.backlog or self.retrying or self.arrivals.last_s == now_s:
+        # What is seen at the first look since a worker serves may have ended just before.
+        is_watched = is_served and self.is_served
+        self.is_served = is_served
+        self.account.tell(depth.total - depth.backlog, self.told, now_s, is_watched=is_watched)
+        if depth.backlog or self.returning(now_s) or self.arrivals.last_s == now_s:
             self.busy_at_s = now_s
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
@@ -155,19 +268,24 @@ class Known:
         rules = rules_for(self.deployed, self.settings)
         running = sum(worker.running for worker in workers)
         backlog = self.depth.backlog if self.depth else 0
+        if self.glimpse is not None and (not backlog or now_s - self.glimpse.at_s > _FRESH_S):
+            self.glimpse = None
+        waiting = max(0, backlog - running)
+        work_s = self.waiting_work_s
         self.load = Load(
-            waiting=max(0, backlog - running),
+            waiting=waiting,
             running=min(running, backlog),
-            retrying=self.retrying,
+            retrying=self.returning(now_s),
             arriving_per_s=self.arrivals.per_s(now_s, horizon_s(rules.dials, self.cold_start_s)),
             idle_s=now_s - self.busy_at_s,
+            due=self.glimpse.due(waiting * work_s, now_s) if self.glimpse and work_s else (),
         )
         starting = [worker for worker in workers if worker.phase is Phase.STARTING]
         self.crew = Crew(
             warm=sum(worker.phase is Phase.READY for worker in workers),
             free=free,
             starting_s=[now_s - worker.started_at_s for worker in starting],
-            work_s=self.work_s,
+            work_s=work_s,
             cold_start_s=self.cold_start_s,
         )
         if self.plan is None:
@@ -176,3 +294,8 @@ class Known:
         self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan
+
+
+def _build(deployed: ModelDeployed) -> tuple[str, str]:
+    """What costs were measured of."""
+    return deployed.manifest.engine.kind, deployed.version

@@ -57,7 +57,8 @@ class Ledger:
             now = Learned(
                 model=model,
                 work_s=calibration.work_s,
-                tokens=calibration.tokens,
+                mean=calibration.mean,
+                cost=calibration.costs.cost,
                 starts_s=calibration.starts_s,
                 at_s=now_s,
             )
@@ -74,11 +75,12 @@ class Ledger:
 
     def _is_due(self, known: Known, now_s: float) -> bool:
         before = self._decided.get(known.deployed.name)
-        if before is None or before.target != known.target or before.version != known.deployed.version:
+        now = (known.allowed, known.deployed.version, known.unaccounted)
+        if before is None or now != (before.target, before.version, before.unaccounted):
             return True
         if before.failures != known.failures.count:
             return True
-        is_busy = known.load.waiting or known.load.running or known.load.retrying
+        is_busy = known.load.waiting or known.load.running or known.returns_s
         arrived = known.arrivals.total != before.arrived
         return now_s - before.at_s >= (_BUSY_S if is_busy or arrived else _IDLE_S)
 
@@ -86,9 +88,8 @@ class Ledger:
         self, epoch: int, known: Known, phases: Sequence[Phase], actions: tuple[str, ...], now_s: float
     ) -> Decision:
         self._seq += 1
-        load, plan = known.load, known.plan
-        work_s = known.work_s
-        reason = plan.reason if plan is not None else "its topics have not been read yet"
+        load, plan, depth = known.load, known.plan, known.depth
+        work_s, backlog_s = known.work_s, known.backlog_s
         return Decision(
             model=known.deployed.name,
             version=known.deployed.version,
@@ -97,18 +98,24 @@ class Ledger:
             seq=self._seq,
             waiting=load.waiting,
             running=load.running,
-            retrying=load.retrying,
+            retrying=len(known.returns_s),
             arrived=known.arrivals.total,
             arriving_per_s=round(load.arriving_per_s, _PLACES),
             work_s=None if work_s is None else round(work_s, _PLACES),
             tokens=round(known.calibration.tokens, 1),
+            backlog_tokens=round(known.backlog_tokens),
+            backlog_s=None if backlog_s is None else round(backlog_s, 3),
+            lag=depth.lag if depth else 0,
+            lagging=depth.lagging if depth else 0,
+            oldest_s=known.oldest_s(now_s),
+            unaccounted=known.unaccounted,
             cold_start_s=round(known.cold_start_s, 3),
             warm=phases.count(Phase.READY),
             starting=phases.count(Phase.STARTING),
             draining=phases.count(Phase.DRAINING),
             needed=plan.needed if plan is not None else known.target,
-            target=known.target,
-            reason=f"{known.trouble}; {reason}" if known.trouble else reason,
+            target=known.allowed,
+            reason=known.reason or "its topics have not been read yet",
             failures=known.failures.count,
             actions=actions,
         )

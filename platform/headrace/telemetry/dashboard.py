@@ -186,8 +186,52 @@ _ROWS: Final = (
                 (_Line(_now(m.ARRIVING, m.MODEL, how="max"), _MODEL),),
             ),
             _Panel("Cold start, p90", "s", (_Line(_now(m.COLD_START, m.MODEL, how="max"), _MODEL),)),
+            _Panel(
+                "Requests, by where they stand",
+                "short",
+                (
+                    _Line(
+                        _now(m.STAGES, m.MODEL, "headrace.request.stage", how="max"),
+                        f"{_MODEL} {{{{headrace_request_stage}}}}",
+                    ),
+                ),
+            ),
+            _Panel(
+                "Tokens that wait, and records behind the commits",
+                "short",
+                (
+                    _Line(_now(m.WAITING_TOKENS, m.MODEL, how="max"), f"{_MODEL} tokens"),
+                    _Line(_now(m.LAG, m.MODEL, how="max"), f"{_MODEL} records"),
+                ),
+            ),
+            _Panel("The oldest waits for", "s", (_Line(_now(m.OLDEST, m.MODEL, how="max"), _MODEL),)),
+            _Panel(
+                "A request's work",
+                "s",
+                (_Line(_now(m.REQUEST_WORK, m.MODEL, how="max"), _MODEL),),
+            ),
+            _Panel(
+                "Requests that workers have done with, a second",
+                "reqps",
+                (_Line(_rate(m.SETTLED, m.MODEL), _MODEL),),
+            ),
+            _Panel(
+                "Requests unaccounted for", "short", (_Line(_now(m.UNACCOUNTED, m.MODEL, how="max"), _MODEL),)
+            ),
+            _Panel(
+                "From a request without a worker to",
+                "s",
+                _quantiles(
+                    m.REACTION,
+                    m.MODEL,
+                    "headrace.reaction.stage",
+                    legend=f"{_MODEL} {{{{headrace_reaction_stage}}}}",
+                ),
+            ),
+            _Panel("Starts of workers", "s", _quantiles(m.START_DURATION, m.MODEL, legend=_MODEL)),
+            _Panel("Drains of workers", "s", _quantiles(m.DRAIN_DURATION, m.MODEL, legend=_MODEL)),
+            _Panel("Workers (or GPUs) that idle", "short", (_Line(_rate(m.IDLE, m.MODEL), _MODEL),)),
             _Panel("Since the backlog was read", "s", (_Line(_now(m.UNSEEN, how="max"), "scaler"),)),
-            _Panel("Scalers that act", "short", (_Line(_now(m.LEADS), "scalers"),)),
             _Panel(
                 "Workers that failed in a row, versions taken out",
                 "short",
@@ -195,6 +239,11 @@ _ROWS: Final = (
                     _Line(_now(m.FAILURES, m.MODEL, how="max"), _MODEL),
                     _Line(_now(m.ROLL_BACKS, m.MODEL), f"{_MODEL}, taken out"),
                 ),
+            ),
+            _Panel(
+                "Scalers that act, and the epoch",
+                "short",
+                (_Line(_now(m.LEADS), "scalers"), _Line(_now(m.EPOCH, how="max"), "epoch")),
             ),
         ),
     ),

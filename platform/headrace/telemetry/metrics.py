@@ -16,6 +16,7 @@ LANE: Final = "headrace.lane"
 OUTCOME: Final = "headrace.outcome"
 
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600)
+_START_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600, 1200)
 _TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 
@@ -136,7 +137,7 @@ WORKER_ENDS: Final = Metric(
     Kind.COUNTER,
     "scaler",
     "{worker}",
-    "Workers that ended: asked to, killed from outside, or failed by themselves",
+    "Workers that ended: asked to (overdue: killed after that), killed from outside, or failed by themselves",
     (MODEL, "headrace.worker.cause"),
 )
 ROLL_BACKS: Final = Metric(
@@ -187,6 +188,97 @@ COLD_START: Final = Metric(
     "How long a worker takes to start, nine times in ten",
     (MODEL,),
 )
+STAGES: Final = Metric(
+    "headrace.scaler.requests",
+    Kind.GAUGE,
+    "scaler",
+    "{request}",
+    "Requests that wait, run, wait for another attempt, or are done and not committed yet",
+    (MODEL, "headrace.request.stage"),
+)
+LAG: Final = Metric(
+    "headrace.scaler.lag",
+    Kind.GAUGE,
+    "scaler",
+    "{record}",
+    "Records behind the commits, as Kafka's own tools count them",
+    (MODEL,),
+)
+WAITING_TOKENS: Final = Metric(
+    "headrace.scaler.tokens",
+    Kind.GAUGE,
+    "scaler",
+    "{token}",
+    "Tokens of the requests that wait, read and written, by the sizes of some of them",
+    (MODEL,),
+)
+OLDEST: Final = Metric(
+    "headrace.scaler.oldest",
+    Kind.GAUGE,
+    "scaler",
+    "s",
+    "For how long the oldest of the requests that were looked at has waited",
+    (MODEL,),
+)
+REQUEST_WORK: Final = Metric(
+    "headrace.scaler.request_work",
+    Kind.GAUGE,
+    "scaler",
+    "s",
+    "What a request costs on the average, in seconds of one full worker",
+    (MODEL,),
+)
+SETTLED: Final = Metric(
+    "headrace.scaler.settled",
+    Kind.COUNTER,
+    "scaler",
+    "{request}",
+    "Requests that workers say to have done with, since this scaler began",
+    (MODEL,),
+)
+UNACCOUNTED: Final = Metric(
+    "headrace.scaler.unaccounted",
+    Kind.GAUGE,
+    "scaler",
+    "{request}",
+    "Requests that commits and workers do not agree about, or that a worker runs which is heard no more",
+    (MODEL,),
+)
+REACTION: Final = Metric(
+    "headrace.scaler.reaction",
+    Kind.HISTOGRAM,
+    "scaler",
+    "s",
+    "From a request that is seen where no worker is, to the decision, to a warm worker, to its first answer",
+    (MODEL, "headrace.reaction.stage"),
+    _START_S,
+)
+START_DURATION: Final = Metric(
+    "headrace.worker.start.duration",
+    Kind.HISTOGRAM,
+    "scaler",
+    "s",
+    "From the start of a worker until it is ready",
+    (MODEL,),
+    _START_S,
+)
+DRAIN_DURATION: Final = Metric(
+    "headrace.worker.drain.duration",
+    Kind.HISTOGRAM,
+    "scaler",
+    "s",
+    "From the order to drain to a worker's end",
+    (MODEL,),
+    _START_S,
+)
+IDLE: Final = Metric(
+    "headrace.worker.idle",
+    Kind.COUNTER,
+    "scaler",
+    "s",
+    "Time of ready workers without a request, times their GPUs",
+    (MODEL,),
+)
 UNSEEN: Final = Metric(
     "headrace.scaler.unseen",
     Kind.GAUGE,
@@ -196,6 +288,13 @@ UNSEEN: Final = Metric(
 )
 LEADS: Final = Metric(
     "headrace.scaler.leads", Kind.GAUGE, "scaler", "1", "1 of the scaler that acts, 0 of those that stand by"
+)
+EPOCH: Final = Metric(
+    "headrace.scaler.epoch",
+    Kind.GAUGE,
+    "scaler",
+    "1",
+    "Of the scaler that acts: higher than that of all before it",
 )
 BACKLOG: Final = Metric(
     "headrace.backlog",
@@ -226,7 +325,19 @@ METRICS: Final = (
     WORK,
     ARRIVING,
     COLD_START,
+    STAGES,
+    LAG,
+    WAITING_TOKENS,
+    OLDEST,
+    REQUEST_WORK,
+    SETTLED,
+    UNACCOUNTED,
+    REACTION,
+    START_DURATION,
+    DRAIN_DURATION,
+    IDLE,
     UNSEEN,
     LEADS,
+    EPOCH,
     BACKLOG,
 )

@@ -30,6 +30,7 @@ class Counts:
 
     completed: int = 0
     tokens: int = 0
+    tokens_out: int = 0
     retried: int = 0
     by_state: dict[State, int] = field(default_factory=dict)
 
@@ -60,6 +61,7 @@ class Fates:
         usage = usage_of(outcome.value)
         self.counts.completed += 1
         self.counts.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        self.counts.tokens_out += usage.output_tokens or 0
         self._told.ended(outcome.state.value)
         self.counts.by_state[outcome.state] = self.counts.by_state.get(outcome.state, 0) + 1
 

@@ -45,6 +45,9 @@ class Vitals:
     capacity: int = 0
     completed: int = 0
     tokens: int = 0
+    tokens_out: int = 0
+    body_bytes: int = 0
+    settled: int = 0
     occupied: Occupied = _IDLE
     member_id: str | None = None
     group: str | None = None
@@ -83,6 +86,9 @@ class Heartbeat:
             capacity=vitals.capacity,
             completed=vitals.completed,
             tokens=vitals.tokens,
+            tokens_out=vitals.tokens_out,
+            body_bytes=vitals.body_bytes,
+            settled=vitals.settled,
             busy_s=vitals.occupied.busy_s,
             slot_s=vitals.occupied.slot_s,
             member_id=vitals.member_id,

@@ -98,6 +98,10 @@ class Loop:
         self._running: dict[Place, _Running] = {}
         self._occupancy = Occupancy()
         self._freed = asyncio.Event()
+        self.settled = 0
+        """Records whose fate is durable."""
+        self.body_bytes = 0
+        """Of those that were run."""
         self._fault: Exception | None = None
 
     @property
@@ -206,6 +210,7 @@ class Loop:
         try:
             await self._settle(record)
             self._end(record.place)
+            self.settled += 1
             self._parts.source.complete(record.place)
         except asyncio.CancelledError:
             _log.info("request at %s aborted by the drain; another worker gets it", record.place)
@@ -273,6 +278,7 @@ class Loop:
         try:
             reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
             found = await self._attempt(job, reply, work)
+            self.body_bytes += len(job.record.value or b"")
             # From here on its fate is decided: neither the sweep nor a cancel may change it.
             running.expires_at_s = running.request_id = None
             work.attempted(found)

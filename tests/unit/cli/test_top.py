@@ -20,12 +20,25 @@ def test_the_latest_of_each_model_counts():
 
 def test_numbers_stand_under_one_another_with_the_reason_below():
     busy = decision(90.0, 9, 0.25, waiting=1234, running=8, warm=3, starting=2, draining=1, target=5)
+    busy = busy.model_copy(
+        update={"retrying": 2, "oldest_s": 7.4, "backlog_tokens": 5678, "backlog_s": 308.5}
+    )
     idle = decision(-100.0, 9).model_copy(update={"model": "other", "reason": "idle " * 50})
     head, first, why, second, long = table(
         [busy.model_copy(update={"reason": "so"}), idle], 100.0
     ).splitlines()
-    assert head == "model  waiting  running  per s  s each  cold s  workers  target      age"
-    assert first == "m         1234        8   0.00    0.25     3.0    3+2-1       5     10 s"
+    assert head.split("  ")[:1] == ["model"]
+    assert [len(line) for line in (head, first, second)] == [len(head)] * 3
+    assert first.split() == [
+        *("m", "1234", "8", "2", "7", "5678", "308.5", "0.00", "0.25", "3.0", "3+2-1", "5", "10", "s")
+    ]
     assert why == "  so"
-    assert second == "other        0        0   0.00       ?     3.0        0       0  200 s !"
+    assert second.split() == [
+        *("other", "0", "0", "0", "0", "?", "0.00", "?", "3.0", "0", "0", "200", "s", "!")
+    ]
     assert len(long) == 102
+
+
+def test_what_is_unaccounted_for_is_told():
+    odd = decision(90.0, 9).model_copy(update={"unaccounted": 3})
+    assert table([odd], 100.0).splitlines()[-1] == "  3 requests are not accounted for"

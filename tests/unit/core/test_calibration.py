@@ -54,9 +54,38 @@ def test_more_than_fits_counts_as_full():
 
 
 def test_tokens_of_a_request():
-    found = Calibration().learned(Sample(10, 1.0, 1.0, 1, tokens=1000))
-    assert found.tokens == 100
-    assert 40 <= found.learned(Sample(1000, 60.0, 60.0, 1, tokens=40_000)).tokens < 42
+    found = Calibration().learned(Sample(10, 1.0, 1.0, 1, tokens_in=900, tokens_out=100))
+    assert (found.tokens, found.mean.tokens_out) == (100, 10)
+    assert 40 <= found.learned(Sample(1000, 60.0, 60.0, 1, tokens_in=40_000)).tokens < 42
+
+
+def test_a_request_is_as_large_as_its_tokens_cost():
+    known = Calibration().learned(Sample(10, 1.0, 1.0, 1, 1000, 100, body_bytes=5000))
+    assert known.expected(500) == (1.0, 110.0)
+    # Ten times the prompt: a token read costs a tenth of one written.
+    assert known.expected(5000) == (pytest.approx(5.5), pytest.approx(1010))
+    assert known.expected(500, max_tokens=2) == (pytest.approx(0.6), pytest.approx(102))
+    assert known.expected(500, max_tokens=1000) == (1.0, 110.0)
+
+
+def test_where_no_tokens_are_told_all_are_alike():
+    known = Calibration().learned(Sample(10, 1.0, 1.0, 1, body_bytes=5000))
+    assert known.expected(50_000, 7) == (1.0, 0.0)
+    assert Calibration().expected(50_000) == (1.0, 0.0)
+
+
+def test_what_tokens_cost_is_learned():
+    found = Calibration()
+    for number in range(200):
+        # A token read takes half as long as one written.
+        tokens_in, tokens_out = 100 + number % 7 * 50, 10 + number % 5 * 10
+        slot_s = 0.01 * tokens_in + 0.02 * tokens_out
+        found = found.learned(Sample(1, slot_s, slot_s, 1, tokens_in, tokens_out, 4 * tokens_in))
+    size, _ = found.expected(4000)
+    usual = 0.01 * found.mean.tokens_in + 0.02 * found.mean.tokens_out
+    assert size * usual == pytest.approx(10 + 0.02 * found.mean.tokens_out)
+    guess = found.guess()
+    assert (guess.work_s, guess.costs.cost, guess.completed) == (found.work_s, found.costs.cost, 0.0)
 
 
 def test_cold_starts():

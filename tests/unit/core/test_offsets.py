@@ -63,6 +63,7 @@ def test_what_reading_passed_at_the_end_is_done():
     tracker.complete(0)
     assert not tracker.passed(2)
     assert not tracker.passed(5)  # aborted, and a marker; 1 still runs
+    assert tracker.skipped == 3
     tracker.complete(1)
     assert tracker.watermark == 5
     assert tracker.passed(7)
@@ -191,6 +192,7 @@ class TrackerMachine(RuleBasedStateMachine):
         self.running: set[int] = set()
         self.done: set[int] = set()
         self.runs: dict[int, int] = {}
+        self.skipped = 0  # by trackers of before
 
     @rule(gap=st.integers(0, 3))
     def append(self, gap):
@@ -251,6 +253,7 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule()
     def restart(self):
         commit = self.tracker.commit()
+        self.skipped += self.tracker.skipped
         self.tracker = Tracker(commit)
         self.running.clear()
         self.read = next((i for i, offset in enumerate(self.log) if offset >= commit.offset), len(self.log))
@@ -261,6 +264,12 @@ class TrackerMachine(RuleBasedStateMachine):
         finished = decode(commit).done & set(self.log)
         assert finished <= self.done
         assert all(offset in self.done for offset in self.log if offset < commit.offset)
+
+    @invariant()
+    def what_is_committed_was_done_or_skipped(self):
+        commit = self.tracker.commit()
+        committed = commit.offset + len(decode(commit).done)
+        assert committed == len(self.done) + self.skipped + self.tracker.skipped
 
     @invariant()
     def the_unfinished_are_in_flight(self):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.core.pacing import Pace
 from headrace.core.planning import Crew, Load, Rules, Share, even, plan, shared
-from headrace.core.sizing import Dials
+from headrace.core.sizing import Dials, Due
 
 
 def rules(least=0, most=10, partitions=None, drain_target_s=30.0):
@@ -105,6 +105,14 @@ def test_those_that_start_are_counted_until_they_take_too_long():
     assert run(load, late, given_rules=rules(most=20), target=7).needed == 7
 
 
+def test_what_is_due_needs_workers_that_the_drain_target_does_not():
+    slow = rules(drain_target_s=1000.0)
+    assert run(Load(waiting=100), given_rules=slow).needed == 1
+    found = run(Load(waiting=100, due=[Due(35.0, 100.0)]), given_rules=slow)
+    assert found.needed == 5, "100 / 0.8 in the 25 seconds that are left of 35"
+    assert "100.0 s of work are due in 35 s" in found.reason
+
+
 def test_what_comes_back_later_is_not_idleness():
     idle = Load(idle_s=1e6)
     assert run(idle, target=1).pace.target == 0
@@ -117,6 +125,28 @@ def test_what_all_may_have_is_shared():
     assert shared(shares, 4) == {"a": 2, "b": 2, "c": 0}
     assert shared(shares, 2) == {"a": 1, "b": 1, "c": 0}
     assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
+
+
+def test_gpus_are_shared_beside_workers():
+    shares = {"a": Share(0, 9, 4), "b": Share(0, 9, 1), "c": Share(0, 9)}
+    assert shared(shares, None, 8) == {"a": 1, "b": 4, "c": 9}
+    assert shared(shares, 6, 8) == {"a": 1, "b": 3, "c": 2}
+    assert shared(shares, None, 3) == {"a": 0, "b": 3, "c": 9}
+    assert shared({"a": Share(2, 9, 4), "b": Share(0, 1, 1)}, None, 8) == {"a": 2, "b": 0}
+
+
+@given(
+    st.dictionaries(
+        st.text("abc", max_size=3), st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 4))
+    ),
+    st.integers(0, 60),
+)
+def test_there_are_never_more_gpus_than_allowed_and_none_that_somebody_could_use(wanted, most):
+    shares = {name: Share(0, least + more, gpus) for name, (least, more, gpus) in wanted.items()}
+    found = shared(shares, None, most)
+    left = most - sum(found[name] * share.gpus for name, share in shares.items())
+    assert left >= 0
+    assert not [n for n, share in shares.items() if found[n] < share.wanted and share.gpus <= left]
 
 
 @given(
@@ -139,6 +169,7 @@ def test_nobody_gets_more_than_wanted_and_nothing_is_left_over(wanted, most):
         st.integers(0, 5),
         st.floats(0, 100),
         st.floats(0, 900),
+        st.lists(st.builds(Due, st.floats(0, 1e5), st.floats(0, 1e5)), max_size=3),
     ),
     st.builds(
         Crew,

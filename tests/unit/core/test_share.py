@@ -159,6 +159,10 @@ class Group(RuleBasedStateMachine):
         for part, commit in self.commits.items():
             assert all(Place(*part, offset) in self.done for offset in range(commit.offset))
 
+    @invariant()
+    def nothing_is_taken_for_skipped(self):
+        assert {share.skipped for share in self.shares.values()} <= {0}
+
     def teardown(self):
         """Whatever happened: in the end everything is done, and committed."""
         if not self.shares:
@@ -223,3 +227,16 @@ def test_an_old_word_of_the_same_second_frees_nothing():
     for event in first.reports(0.9):
         second.told(event)
     assert second.changed()[part].offset == 2
+
+
+def test_what_is_passed_over_is_committed_before_the_request_behind_it_is_done():
+    share = Share("w")
+    share.assign([("t", 0)], {("t", 0): None}, 0.0)
+    tracker = share.trackers["t", 0]
+    tracker.start(0)
+    share.complete(Place("t", 0, 0))
+    assert {part: commit.offset for part, commit in share.changed().items()} == {("t", 0): 1}
+    tracker.start(3)  # behind two markers
+    assert share.skipped == 2
+    assert {part: commit.offset for part, commit in share.changed().items()} == {("t", 0): 3}
+    assert share.changed() == {}

@@ -100,3 +100,6 @@ async def test_times_add_up() -> None:
     assert loop.time() == pytest.approx(0.5 + 0.2 + 4 * 0.05)
     await _say(engine, _call("a b c d", stream=True))
     assert loop.time() == pytest.approx(0.5 + 2 * (0.2 + 4 * 0.05))
+    begun_s = loop.time()
+    await _say(EchoEngine(EchoArgs(prefill_ms=200, prefill_ms_per_token=10)), _call("a b c d"))
+    assert loop.time() - begun_s == pytest.approx(0.24), "a long prompt takes longer"

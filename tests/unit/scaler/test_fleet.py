@@ -10,9 +10,10 @@ from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHea
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Place, Record
-from headrace.core.scaling import Failures, Phase, Wanted, Worker
+from headrace.core.scaling import Failures, Phase, Start, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.fleet import Fleet
+from headrace.scaler.known import Depth
 from headrace.settings import ScalerSettings
 
 TOPICS = Topics()
@@ -212,3 +213,91 @@ def test_the_long_dead_are_named_once(fleet):
 def test_a_record_that_cannot_be_read_is_passed_over(fleet):
     fleet.update([Record(Place(TOPICS.models, 0, 0), b"chat", b"{", {}, 0)])
     assert "chat" in fleet.known
+
+
+class TestAccounts:
+    """What is not accounted for, and when that begins anew."""
+
+    def beat(self, sent_at_s, settled=0, in_flight=0, name="w-1"):
+        event = heartbeat(name, WorkerState.READY, sent_at_s)
+        return event.model_copy(update={"settled": settled, "in_flight": in_flight})
+
+    def run(self, fleet, committed, settled, until_s, since_s=0):
+        for now_s in range(since_s, until_s):
+            fleet.update([record(TOPICS.workers, "w-1", self.beat(now_s, settled))])
+            fleet.measure({"chat": Depth(0, committed)}, float(now_s))
+
+    def test_a_worker_that_is_not_heard_has_what_it_ran(self, fleet):
+        fleet.update([record(TOPICS.workers, "w-1", self.beat(0.0, in_flight=3))])
+        fleet.measure({"chat": Depth(5, 5)}, 9.0)
+        assert fleet.known["chat"].unaccounted == 0
+        fleet.measure({"chat": Depth(5, 5)}, 11.0)
+        assert fleet.known["chat"].unaccounted == 3
+        fleet.update([record(TOPICS.workers, "w-1", self.beat(12.0, in_flight=3))])
+        fleet.measure({"chat": Depth(5, 5)}, 12.0)
+        assert fleet.known["chat"].unaccounted == 0
+
+    def test_what_ended_before_a_worker_served_was_late_or_cancelled(self, fleet):
+        self.run(fleet, 5, 5, 2)
+        starting = heartbeat("w-1", WorkerState.STARTING, 2.0).model_copy(update={"settled": 5})
+        fleet.update([record(TOPICS.workers, "w-1", starting)])
+        fleet.measure({"chat": Depth(0, 7)}, 3.0)
+        self.run(fleet, 9, 5, 30, 4)
+        assert fleet.known["chat"].unaccounted == 0
+
+    def test_a_worker_that_was_killed_is_forgiven(self, fleet):
+        self.run(fleet, 5, 5, 20)
+        self.run(fleet, 9, 5, 40, 20)
+        assert fleet.known["chat"].unaccounted == 4
+        fleet.ended(Exit(Unit("w-1", "chat", "v1", 0.0), Cause.KILLED, "by whom", 40.0))
+        assert fleet.known["chat"].unaccounted == 0
+
+    def test_a_worker_that_was_asked_to_go_is_not(self, fleet):
+        self.run(fleet, 5, 5, 20)
+        self.run(fleet, 9, 5, 40, 20)
+        fleet.ended(Exit(Unit("w-1", "chat", "v1", 0.0), Cause.ASKED, "so", 40.0))
+        assert fleet.known["chat"].unaccounted == 4
+
+    def test_a_worker_first_heard_late_has_done_what_nobody_knows(self, fleet):
+        self.run(fleet, 5, 5, 20)
+        fleet.update([record(TOPICS.workers, "w-2", self.beat(20.0, 100, name="w-2"))])
+        self.run(fleet, 105, 5, 40, 20)
+        assert fleet.known["chat"].unaccounted == 0
+
+
+class TestBudgets:
+    """Workers and GPUs of all models together."""
+
+    def fleet(self, **settings):
+        fleet = Fleet(TOPICS, ScalerSettings(**settings))
+        for name in ("chat", "other"):
+            event = deployed(name, workers=3)
+            scaling = event.manifest.scaling.model_copy(
+                update={"min_workers": 0, "max_workers": 3, "gpus": 2}
+            )
+            manifest = event.manifest.model_copy(update={"scaling": scaling})
+            fleet.update([record(TOPICS.models, name, event.model_copy(update={"manifest": manifest}))])
+            fleet.known[name].pace = replace(fleet.known[name].pace, target=3)
+        return fleet
+
+    def test_no_more_gpus_than_there_are(self):
+        fleet = self.fleet(max_gpus=7)
+        observed = fleet.observe([], 0.0)
+        assert {name: wanted.workers for name, wanted in observed.models.items()} == {"chat": 2, "other": 1}
+        assert fleet.known["other"].allowed == 1
+        assert observed.models["other"].reason == "GPU budget: 1 of 3"
+
+    def test_workers_are_another_budget(self):
+        observed = self.fleet(max_workers=3, max_gpus=100).observe([], 0.0)
+        assert observed.models["other"].reason == "budget of workers: 1 of 3"
+        assert self.fleet().observe([], 0.0).models["other"].workers == 3
+
+    def test_nobody_starts_while_others_hold_the_gpus(self):
+        fleet = self.fleet(max_gpus=4)
+        workers = [Worker(f"w-{n}", "chat", "v1", Phase.DRAINING, 0.0) for n in (1, 2)]
+        fleet.observe(workers, 0.0)
+        start = Start("other", "v1", "because")
+        assert fleet.afford([start], workers) == ()
+        assert fleet.known["other"].reason == "GPU budget: 1 wait until others have ended"
+        assert fleet.afford([start], workers[:1]) == (start,)
+        assert self.fleet().afford([start], workers) == [start]

@@ -4,6 +4,7 @@ import pytest
 from tests.unit.scaler.test_known import deployed, worker
 
 from headrace.contracts.decisions import Learned
+from headrace.core.costs import Cost
 from headrace.core.scaling import Phase
 from headrace.scaler.known import Depth, Known
 from headrace.scaler.ledger import Ledger
@@ -13,7 +14,7 @@ from headrace.settings import ScalerSettings
 @pytest.fixture
 def known():
     known = Known(deployed(), ScalerSettings(cold_start_s=10.0))
-    known.remember(Learned(model="chat", work_s=1.0, tokens=3.0, starts_s=(10.0,), at_s=0.0))
+    known.remember(Learned(model="chat", work_s=1.0, mean=(2.0, 1.0, 9.0), starts_s=(10.0,), at_s=0.0))
     known.measure(Depth(0, 5), 0.0)
     known.decide([], 0, 0.0)
     return known
@@ -59,12 +60,15 @@ def test_what_it_says(known):
     assert (found.work_s, found.tokens, found.cold_start_s) == (1.0, 3.0, 10.0)
     assert found.needed == found.target > 1
     assert "96.0 s of work" in found.reason
+    assert (found.backlog_tokens, found.backlog_s) == (288, 96.0)
+    assert (found.lag, found.lagging, found.oldest_s, found.unaccounted) == (0, 0, None, 0)
 
 
 def test_what_was_learned_is_written_when_it_has_changed(known):
     ledger = Ledger()
     (found,) = ledger.learned({"chat": known}, 0.0)
     assert (found.work_s, found.starts_s) == (1.0, (10.0,))
+    assert (found.mean, found.cost) == ((2.0, 1.0, 9.0), Cost())
     assert not ledger.learned({"chat": known}, 100.0)
     known.started(12.0)
     assert not ledger.learned({"chat": known}, 5.0), "not every moment"

@@ -173,6 +173,10 @@ async def test_each_gets_its_answer_and_is_completed(bench):
     ]
     assert bench.fates.counts.completed == 5
     assert bench.journal.marked == {}
+    assert bench.loop.settled == 5
+    assert bench.loop.body_bytes == sum(
+        map(len, (body(each) for each in ("a", "cut", "crash", "long", "silent")))
+    )
 
 
 def retried(log, topics):
@@ -187,6 +191,7 @@ async def test_what_the_engine_fails_on_is_tried_again_later(bench, topics):
     headers = dict(bench.log.records[0].headers)
     assert (headers[h.ID], headers[h.ATTEMPT], headers[h.ERROR_CODE]) == (b"r0", b"2", b"engine_failed")
     assert bench.fates.counts.retried == 2
+    assert bench.loop.settled == 2, "they are another record's business from here on"
 
 
 async def test_the_last_attempt_is_answered_and_kept(bench, topics):
@@ -366,6 +371,7 @@ async def test_a_drain_finishes_what_it_can_and_leaves_the_rest_to_others(bench)
     bench.engine.go_on.set()
     assert await draining == 1
     assert bench.source.completed == [0]
+    assert bench.loop.settled == 1
     assert finals(bench.log) == {"r0": State.COMPLETED}
 
 
@@ -402,6 +408,7 @@ async def test_an_event_that_came_twice_runs_once(bench, topics):
     bench.source.pending = [record(body("a"), offset=n, head=head) for n in (0, 1)]
     await until(lambda: len(bench.source.completed) == 2)
     assert bench.engine.runs == 1
+    assert bench.loop.settled == 2
     assert [r.topic for r in bench.log.records] == [topics.results]
 
 
