@@ -13,8 +13,10 @@ from typing import Final
 from headrace.core.arrivals import Arrivals
 from headrace.core.calibration import Calibration, Sample
 from headrace.core.pacing import Pace
+from headrace.core.pauses import Pauses
 from headrace.core.planning import Crew, Load, Rules, horizon_s, plan
 from headrace.core.simulation import Job, View
+from headrace.core.throughput import Throughput
 
 _TICK_S: Final = 1.0
 _IDLE_TICK_S: Final = 5.0
@@ -35,6 +37,8 @@ class Ours:
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals()
+        self._pauses = Pauses()
+        self._throughput = Throughput()
         self._calibration = Calibration(work_s=self.work_s)
         self._pace = Pace()
         self._before: View | None = None
@@ -52,6 +56,9 @@ class Ours:
         self._arrivals.tell(view.arrived, view.now_s)
         if view.waiting or view.running or self._arrivals.last_s == view.now_s:
             self._busy_at_s = view.now_s
+            self._pauses.tell(view.now_s)
+        is_full = view.waiting > 0 and view.free == 0
+        self._throughput.tell(view.warm, view.completed, view.now_s, is_full=is_full)
         cold_start_s = self._calibration.cold_start_s(0.9, self.cold_start_s)
         window_s = horizon_s(self.rules.dials, cold_start_s)
         load = Load(
@@ -59,6 +66,7 @@ class Ours:
             running=view.running,
             arriving_per_s=self._arrivals.per_s(view.now_s, window_s),
             idle_s=view.now_s - self._busy_at_s,
+            pauses_s=self._pauses.lengths_s,
         )
         crew = Crew(
             warm=view.warm,
@@ -66,6 +74,7 @@ class Ours:
             starting_s=view.starting_s,
             work_s=self._calibration.work_s,
             cold_start_s=cold_start_s,
+            enough=self._throughput.enough,
         )
         self._pace = plan(load, crew, self.rules, self._pace, view.now_s).pace
         return self._pace.target
