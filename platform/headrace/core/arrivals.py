@@ -29,6 +29,7 @@ class Arrivals:
         # How many had come at the end of each interval, the latest last.
         self._ends: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
         self._began_s = 0.0
+        self._rate: tuple[float, float, float] | None = None
         self.last_s: float | None = None
 
     @property
@@ -54,6 +55,15 @@ class Arrivals:
         window_s = min(max(window_s, _LEAST_S), _MOST_S)
         if self.last_s is None or now_s - self.last_s > window_s:
             return 0.0
+        per_s = self._steady_per_s(window_s)
+        if per_s and now_s - self.last_s > max(_INTERVAL_S, _ENDED / per_s):
+            return 0.0
+        return per_s
+
+    def _steady_per_s(self, window_s: float) -> float:
+        """As `per_s` while requests come; worked out once in each interval."""
+        if self._rate is not None and self._rate[:2] == (self._began_s, window_s):
+            return self._rate[2]
         last = len(self._ends) - 1
         first = max(0, last - int(window_s / _INTERVAL_S))
         began = bisect_right(self._ends, self._ends[first], first) - 1
@@ -67,6 +77,5 @@ class Arrivals:
         )[:-_DROPPED]
         came = sum(ends[part] - ends[part + 1] for _, part in parts)
         per_s = came / (sum(bounds[part] - bounds[part + 1] for _, part in parts) * _INTERVAL_S)
-        if per_s and now_s - self.last_s > max(_INTERVAL_S, _ENDED / per_s):
-            return 0.0
+        self._rate = (self._began_s, window_s, per_s)
         return per_s

@@ -43,6 +43,7 @@ class Ours:
         self._pace = Pace()
         self._before: View | None = None
         self._busy_at_s = 0.0
+        self._cold_start_s = self.cold_start_s
         self._arrivals.tell(0, 0.0)
 
     @property
@@ -59,8 +60,7 @@ class Ours:
             self._pauses.tell(view.now_s)
         is_full = view.waiting > 0 and view.free == 0
         self._throughput.tell(view.warm, view.completed, view.now_s, is_full=is_full)
-        cold_start_s = self._calibration.cold_start_s(0.9, self.cold_start_s)
-        window_s = horizon_s(self.rules.dials, cold_start_s)
+        window_s = horizon_s(self.rules.dials, self._cold_start_s)
         load = Load(
             waiting=view.waiting,
             running=view.running,
@@ -73,7 +73,7 @@ class Ours:
             free=view.free,
             starting_s=view.starting_s,
             work_s=self._calibration.work_s,
-            cold_start_s=cold_start_s,
+            cold_start_s=self._cold_start_s,
             enough=self._throughput.enough,
         )
         self._pace = plan(load, crew, self.rules, self._pace, view.now_s).pace
@@ -93,6 +93,7 @@ class Ours:
         )
         for took_s in view.started_s:
             self._calibration = self._calibration.started(took_s)
+            self._cold_start_s = self._calibration.cold_start_s(0.9, self.cold_start_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,9 @@ class Keda:
         return min(have, max(number for _, number in self._wanted))
 
 
+_ORACLE_STEP_S: Final = 5.0
+
+
 @dataclass
 class Oracle:
     """Knows all that will come: workers are ready when the work is there, and stay over short gaps only.
@@ -177,31 +181,38 @@ class Oracle:
     cold_start_s: float
     drain_target_s: float
     most: int
-    interval_s: float = 5.0
+    interval_s: float = _ORACLE_STEP_S
     foresees: bool = True
 
     def __post_init__(self) -> None:
         end_s = (self.jobs[-1].at_s if self.jobs else 0.0) + self.drain_target_s + self.cold_start_s
-        steps = math.ceil(end_s / self.interval_s) + 2
-        spread = max(1, round(self.drain_target_s / self.interval_s))
+        steps = math.ceil(end_s / _ORACLE_STEP_S) + 2
+        spread = max(1, round(self.drain_target_s / _ORACLE_STEP_S))
         work_s = [0.0] * (steps + spread + 1)
         for job in self.jobs:
-            work_s[int(job.at_s / self.interval_s)] += job.work_s
+            work_s[int(job.at_s / _ORACLE_STEP_S)] += job.work_s
         needed, sum_s, left_s = [0] * len(work_s), 0.0, 0.0
         for index, new_s in enumerate(work_s):
             sum_s += new_s - (work_s[index - spread] if index >= spread else 0.0)
             left_s += new_s
-            wanted = math.ceil(max(0.0, sum_s) / (spread * self.interval_s) - 1e-9)
+            wanted = math.ceil(max(0.0, sum_s) / (spread * _ORACLE_STEP_S) - 1e-9)
             needed[index] = min(self.most, max(wanted, 1 if left_s > 1e-9 else 0))
-            left_s = max(0.0, left_s - needed[index] * self.interval_s)
-        self._schedule = _kept(needed, math.ceil(self.cold_start_s / self.interval_s))
+            left_s = max(0.0, left_s - needed[index] * _ORACLE_STEP_S)
+        self._schedule = _kept(needed, math.ceil(self.cold_start_s / _ORACLE_STEP_S))
 
     def workers(self, view: View) -> int:
         """As the schedule says."""
-        index = round(view.now_s / self.interval_s)
+        index = round(view.now_s / _ORACLE_STEP_S)
         planned = self._schedule[index] if index < len(self._schedule) else 0
+        is_idle = not view.waiting and not view.running
+        # Until the plan changes, or what is left over is done, nothing does.
+        steps = 1
+        if planned or is_idle:
+            while index + steps < len(self._schedule) and self._schedule[index + steps] == planned:
+                steps += 1
+        self.interval_s = steps * _ORACLE_STEP_S
         # The plan is of work without its grain: what is left over is done too.
-        return max(planned, 1 if view.waiting or view.running else 0)
+        return max(planned, 0 if is_idle else 1)
 
 
 def _kept(needed: Sequence[int], start: int) -> list[int]:

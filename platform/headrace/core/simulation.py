@@ -121,6 +121,8 @@ class _Run:
         self._ticked_s = -math.inf
         self._queue: deque[Job] = deque()
         self._workers: list[_Worker] = []
+        self._starting: deque[_Worker] = deque()
+        self._free = 0
         self._ends: list[tuple[float, int, _Worker, float]] = []
         self._serial = 0
         self._completed = 0
@@ -150,13 +152,15 @@ class _Run:
         while True:
             arrival_s = self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf
             end_s = self._ends[0][0] if self._ends else math.inf
-            ready_s = min((w.ready_s for w in self._workers if not w.is_told), default=math.inf)
+            # All take as long to start: who was ordered first is ready first.
+            ready_s = self._starting[0].ready_s if self._starting else math.inf
             now_s = min(arrival_s, end_s, ready_s)
             if now_s > until_s:
                 return
             if now_s == ready_s:
-                for worker in self._workers:
-                    worker.is_told |= worker.ready_s <= now_s
+                while self._starting and self._starting[0].ready_s <= now_s:
+                    self._starting.popleft().is_told = True
+                    self._free += self._site.slots
             elif now_s == end_s:
                 self._end(*heapq.heappop(self._ends))
             else:
@@ -165,12 +169,10 @@ class _Run:
             self._begin(now_s)
 
     def _begin(self, now_s: float) -> None:
-        while self._queue:
-            open_ = [w for w in self._workers if w.is_told and not w.drains and w.running < self._site.slots]
-            if not open_:
-                return
-            worker = min(open_, key=lambda each: each.running)
+        while self._queue and self._free:
+            worker = min((w for w in self._workers if w.is_told and not w.drains), key=_running)
             job = self._queue.popleft()
+            self._free -= 1
             self._found.waits_s.append(now_s - job.at_s)
             if worker.running == 0:
                 worker.busy_since_s = now_s
@@ -181,6 +183,7 @@ class _Run:
 
     def _end(self, now_s: float, _: int, worker: _Worker, took_s: float) -> None:
         worker.running -= 1
+        self._free += not worker.drains
         self._completed += 1
         self._slot_s += took_s
         if worker.running == 0:
@@ -193,21 +196,27 @@ class _Run:
         self._found.gpu_s += now_s - worker.ordered_s
 
     def _view(self, now_s: float) -> View:
-        kept = [worker for worker in self._workers if not worker.drains]
-        warm = [worker for worker in kept if worker.is_told]
-        busy_s = sum(now_s - worker.busy_since_s for worker in self._workers if worker.running)
+        busy_s, warm = self._busy_s, 0
+        started_s: list[float] = []
+        for worker in self._workers:
+            if worker.running:
+                busy_s += now_s - worker.busy_since_s
+            if worker.is_told and not worker.drains:
+                warm += 1
+                if worker.ready_s > self._ticked_s + _EPSILON_S:
+                    started_s.append(worker.ready_s - worker.ordered_s)
         return View(
-            now_s=now_s,
+            now_s,
             waiting=len(self._queue),
             running=len(self._ends),
             arrived=self._next,
             completed=self._completed,
-            busy_s=self._busy_s + busy_s,
+            busy_s=busy_s,
             slot_s=self._slot_s,
-            warm=len(warm),
-            free=sum(self._site.slots - worker.running for worker in warm),
-            starting_s=[now_s - worker.ordered_s for worker in kept if not worker.is_told],
-            started_s=[w.ready_s - w.ordered_s for w in warm if w.ready_s > self._ticked_s + _EPSILON_S],
+            warm=warm,
+            free=self._free,
+            starting_s=[now_s - worker.ordered_s for worker in self._starting],
+            started_s=started_s,
         )
 
     def _decide(self, now_s: float) -> None:
@@ -215,7 +224,9 @@ class _Run:
         target = self._policy.workers(view)
         have = view.warm + len(view.starting_s)
         for _ in range(target - have):
-            self._workers.append(_Worker(now_s, now_s + self._site.cold_start_s))
+            worker = _Worker(now_s, now_s + self._site.cold_start_s)
+            self._workers.append(worker)
+            self._starting.append(worker)
             self._found.starts += 1
         if target < have:
             self._stop(have - target, now_s)
@@ -229,5 +240,13 @@ class _Run:
         kept.sort(key=lambda each: (each.is_told, each.running, -each.ordered_s))
         for worker in kept[:number]:
             worker.drains = True
+            if worker.is_told:
+                self._free -= self._site.slots - worker.running
+            else:
+                self._starting.remove(worker)
             if worker.running == 0:
                 self._remove(worker, now_s)
+
+
+def _running(worker: _Worker) -> int:
+    return worker.running
