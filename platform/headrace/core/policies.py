@@ -18,9 +18,6 @@ from headrace.core.planning import Crew, Load, Rules, horizon_s, plan
 from headrace.core.simulation import Job, View
 from headrace.core.throughput import Throughput
 
-_TICK_S: Final = 1.0
-_IDLE_TICK_S: Final = 5.0
-
 
 @dataclass
 class Ours:
@@ -33,6 +30,8 @@ class Ours:
     slots: int
     cold_start_s: float = 30.0
     work_s: float | None = None
+    interval_s: float = 5.0
+    reacts: bool = True
     foresees: bool = False
 
     def __post_init__(self) -> None:
@@ -45,11 +44,6 @@ class Ours:
         self._busy_at_s = 0.0
         self._cold_start_s = self.cold_start_s
         self._arrivals.tell(0, 0.0)
-
-    @property
-    def interval_s(self) -> float:
-        """A second; with nothing to do, longer, because nothing but time decides then."""
-        return _IDLE_TICK_S if self._before and self._before.now_s > self._busy_at_s else _TICK_S
 
     def workers(self, view: View) -> int:
         """As the scaler decides."""
@@ -102,6 +96,7 @@ class Fixed:
 
     number: int
     interval_s: float = 60.0
+    reacts: bool = False
     foresees: bool = True
 
     def workers(self, view: View) -> int:
@@ -126,6 +121,7 @@ class Keda:
     polling_s: float = 30.0
     cooldown_s: float = 300.0
     interval_s: float = _SYNC_S
+    reacts: bool = False
     foresees: bool = False
 
     def __post_init__(self) -> None:
@@ -182,6 +178,7 @@ class Oracle:
     drain_target_s: float
     most: int
     interval_s: float = _ORACLE_STEP_S
+    reacts: bool = False
     foresees: bool = True
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from headrace.core.calibration import quantile
 
 _EPSILON_S: Final = 1e-9
+_REACTION_S: Final = 1.0
 
 
 class Job(NamedTuple):
@@ -53,12 +54,18 @@ class View(NamedTuple):
 class Policy(Protocol):
     """Decides how many workers there are to be. interval_s: until it is asked again.
 
-    foresees: it may want workers before anything comes.
+    reacts: it is asked within a second of anything that happens, too. foresees: it may want workers before
+    anything comes.
     """
 
     @property
     def interval_s(self) -> float:
         """Seconds of virtual time."""
+        ...
+
+    @property
+    def reacts(self) -> bool:
+        """See above."""
         ...
 
     @property
@@ -136,25 +143,37 @@ class _Run:
         while tick_s <= self._until_s:
             self._pass(tick_s)
             self._decide(tick_s)
-            self._ticked_s, interval_s = tick_s, self._policy.interval_s
-            tick_s += interval_s
-            if self._workers or self._queue or self._policy.foresees:
-                continue
-            if self._next == len(self._jobs):
+            self._ticked_s = tick_s
+            if not (self._workers or self._queue or self._policy.foresees) and self._next == len(self._jobs):
                 break
-            tick_s = max(tick_s, math.ceil(self._jobs[self._next].at_s / interval_s) * interval_s)
+            tick_s = self._next_tick_s(tick_s)
         for worker in self._workers:
             self._found.gpu_s += max(0.0, self._until_s - worker.ordered_s)
         return self._found
 
+    def _next_tick_s(self, tick_s: float) -> float:
+        interval_s = _REACTION_S if self._policy.reacts else self._policy.interval_s
+        happens_s = min(self._upcoming_s())
+        if happens_s < math.inf:
+            happens_s = max(tick_s + interval_s, math.ceil(happens_s / interval_s) * interval_s)
+        if self._workers or self._queue or self._policy.foresees:
+            return min(tick_s + self._policy.interval_s, happens_s)
+        return happens_s
+
+    def _upcoming_s(self) -> tuple[float, float, float]:
+        """When the next request comes, the next one ends, the next worker is ready."""
+        return (
+            self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf,
+            self._ends[0][0] if self._ends else math.inf,
+            # All take as long to start: who was ordered first is ready first.
+            self._starting[0].ready_s if self._starting else math.inf,
+        )
+
     def _pass(self, until_s: float) -> None:
         """All that happens until then, in its order."""
         while True:
-            arrival_s = self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf
-            end_s = self._ends[0][0] if self._ends else math.inf
-            # All take as long to start: who was ordered first is ready first.
-            ready_s = self._starting[0].ready_s if self._starting else math.inf
-            now_s = min(arrival_s, end_s, ready_s)
+            _, end_s, ready_s = upcoming_s = self._upcoming_s()
+            now_s = min(upcoming_s)
             if now_s > until_s:
                 return
             if now_s == ready_s:
