@@ -83,11 +83,9 @@ def size(demand: Demand, supply: Supply, dials: Dials) -> Size:
     """The number that `demand` needs, between the dials' limits."""
     found = _for_backlog(demand, supply, dials)
     for due in demand.due:
-        # Nearer than a cold start no new worker can help.
-        if due.in_s > supply.cold_start_s:
-            number = _enough(due.work_s, due.in_s, supply, dials)
-            if number > found.workers:
-                found = Size(number, f"{due.work_s:.1f} s of work are due in {due.in_s:.0f} s")
+        number = _enough(due.work_s, due.in_s, supply, dials) if due.in_s > 0 else 0
+        if number > found.workers:
+            found = Size(number, f"{due.work_s:.1f} s of work are due in {due.in_s:.0f} s")
     return _clamped(found, dials)
 
 
@@ -119,6 +117,8 @@ def _enough(work_s: float, within_s: float, supply: Supply, dials: Dials) -> int
         return number
     # Those that come too late for this horizon are there all the same: nobody starts others beside them.
     number = supply.workers
+    if within_s <= supply.cold_start_s:
+        return number  # no new one can help
     return number + math.ceil(left_s / (within_s - supply.cold_start_s))
 
 
