@@ -43,6 +43,7 @@ loadtest: $(VENV)/.dev  ## Headrace beside a bare endpoint and a bare Kafka loop
 	$(BIN)/python -m loadtests.batches
 	$(BIN)/python -m loadtests.tensors
 	$(BIN)/python -m loadtests.submits
+	$(BIN)/python -m loadtests.policies
 
 chaos: $(VENV)/.dev  ## 20,000 requests while every role and the broker are killed, 110 times
 	CHAOS_REQUESTS=20000 CHAOS_KILLS=110 $(BIN)/python -m pytest -s tests/e2e/chaos/test_everything.py

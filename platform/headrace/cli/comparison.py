@@ -1,7 +1,7 @@
 """Policies beside one another on the same work: run, table, JSON, plot."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,12 +36,12 @@ def compare(jobs: Sequence[Job], setup: Setup, names: Sequence[str], until_s: fl
     return {name: simulate(jobs, setup.site, _policy(name, jobs, setup), until_s + _TAIL_S) for name in names}
 
 
-def total(each: Sequence[Mapping[str, Outcome]]) -> dict[str, Outcome]:
-    """Several models as one."""
-    found = {name: Outcome() for name in each[0]}
+def total(each: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
+    """Several models as one, without their moments."""
+    found: dict[str, Outcome] = {}
     for outcomes in each:
         for name, outcome in outcomes.items():
-            sum_ = found[name]
+            sum_ = found.setdefault(name, Outcome())
             sum_.gpu_s += outcome.gpu_s
             sum_.starts += outcome.starts
             sum_.most += outcome.most

@@ -84,13 +84,15 @@ def simulate(
     else:
         make = PATTERNS[pattern or ""]
         all_work += [jobs(make(hours * _HOUR_S, rate, seed + n), work, seed + n) for n in range(models)]
-    found = []
-    for each in all_work:
+
+    def run(each: list[Job]) -> dict[str, Outcome]:
         mean_s = sum(job.work_s for job in each) / len(each) if each else None
         setup = Setup(Site(slots, cold_start), dials, idle, keda_threshold, fixed, mean_s)
         until_s = each[-1].at_s if each and file is not None else hours * _HOUR_S
-        found.append(comparison.compare(each, setup, names, until_s))
-    outcomes = found[0] if len(found) == 1 else comparison.total(found)
+        return comparison.compare(each, setup, names, until_s)
+
+    # One at a time: each model's moments are many.
+    outcomes = run(all_work[0]) if len(all_work) == 1 else comparison.total(map(run, all_work))
     number = sum(map(len, all_work))
     sum_s = sum(job.work_s for each in all_work for job in each)
     told = f"{file.name if file else pattern}: {number} requests, {sum_s / _HOUR_S:.2f} hours of work"

@@ -2,10 +2,11 @@
 
 What is planned ahead is what comes steadily. A burst is in the backlog already, and to expect it again would
 start workers for nothing: of a window's twelve parts the two fullest do not count. The window is as long as
-what is planned, so that no more is expected than has come in as long a time.
+what is planned ahead, but reaches no further back than to where requests began to come, so that what has come
+for a minute is expected to go on. When none has come for as long as ten usually take, it has ended.
 """
 
-import math
+from bisect import bisect_right
 from collections import deque
 from typing import Final
 
@@ -15,6 +16,8 @@ _MOST_S: Final = 1800.0
 _PARTS: Final = 12
 _DROPPED: Final = 2
 """A burst lies in so many parts at most."""
+_ENDED: Final = 10
+"""By chance alone so many do not stay away once in ten thousand times."""
 
 
 class Arrivals:
@@ -22,8 +25,11 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._total: int | None = None
-        self._counts: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
+        self._came = 0
+        # How many had come at the end of each interval, the latest last.
+        self._ends: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
         self._began_s = 0.0
+        self._rate: tuple[float, float, float] | None = None
         self.last_s: float | None = None
 
     @property
@@ -35,23 +41,41 @@ class Arrivals:
         """So many are there now. What was there before the first call has not just arrived."""
         if self._total is None:
             self._total, self._began_s = total, now_s
-        new = max(0, total - self._total)
-        self._total = total
-        if new:
-            self.last_s = now_s
         passed = int((now_s - self._began_s) / _INTERVAL_S)
         if passed > 0:
-            self._counts.extend([0] * min(passed, self._counts.maxlen or 0))
+            self._ends.extend([self._came] * min(passed, self._ends.maxlen or 0))
             self._began_s += passed * _INTERVAL_S
-        self._counts[-1] += new
+        if total > self._total:
+            self._came += total - self._total
+            self.last_s = now_s
+        self._total = total
 
     def per_s(self, now_s: float, window_s: float) -> float:
         """Requests a second that come steadily, by the latest window of about this length."""
         window_s = min(max(window_s, _LEAST_S), _MOST_S)
         if self.last_s is None or now_s - self.last_s > window_s:
             return 0.0
-        size = math.ceil(window_s / _PARTS / _INTERVAL_S)
-        whole = list(self._counts)[-1 - size * _PARTS : -1]
-        parts = sorted(sum(whole[at : at + size]) for at in range(0, len(whole), size))
+        per_s = self._steady_per_s(window_s)
+        if per_s and now_s - self.last_s > max(_INTERVAL_S, _ENDED / per_s):
+            return 0.0
+        return per_s
+
+    def _steady_per_s(self, window_s: float) -> float:
+        """As `per_s` while requests come; worked out once in each interval."""
+        if self._rate is not None and self._rate[:2] == (self._began_s, window_s):
+            return self._rate[2]
+        last = len(self._ends) - 1
+        first = max(0, last - int(window_s / _INTERVAL_S))
+        began = bisect_right(self._ends, self._ends[first], first) - 1
+        size = max(_LEAST_S / _INTERVAL_S, last - began) / _PARTS
+        bounds = [round(last - part * size) for part in range(_PARTS + 1)]
         # What was before there was anything counts as nothing.
-        return sum(parts[:-_DROPPED]) / ((_PARTS - _DROPPED) * size * _INTERVAL_S)
+        ends = [self._ends[max(0, bound)] for bound in bounds]
+        parts = sorted(
+            ((ends[part] - ends[part + 1]) / (bounds[part] - bounds[part + 1]), part)
+            for part in range(_PARTS)
+        )[:-_DROPPED]
+        came = sum(ends[part] - ends[part + 1] for _, part in parts)
+        per_s = came / (sum(bounds[part] - bounds[part + 1] for _, part in parts) * _INTERVAL_S)
+        self._rate = (self._began_s, window_s, per_s)
+        return per_s

@@ -31,7 +31,8 @@ class Rules:
 class Load(NamedTuple):
     """What there is to do. waiting: in no worker yet. retrying: come back when their delay has passed.
 
-    arriving_per_s: requests. idle_s: since there was anything to do. due: deadlines, and the work until then.
+    arriving_per_s: requests. idle_s: since there was anything to do; pauses_s: how long that lasted before.
+    due: deadlines, and the work until then.
     """
 
     waiting: int = 0
@@ -40,12 +41,14 @@ class Load(NamedTuple):
     arriving_per_s: float = 0.0
     idle_s: float = 0.0
     due: Sequence[Due] = ()
+    pauses_s: Sequence[float] = ()
 
 
 class Crew(NamedTuple):
     """A model's workers. free: requests that warm ones could begin now. starting_s: ages of those that start.
 
     work_s: seconds of one worker for a request, None while nobody knows. cold_start_s: nine times in ten.
+    enough: more workers than so many have brought no more throughput, None where none is known.
     """
 
     warm: int = 0
@@ -53,6 +56,7 @@ class Crew(NamedTuple):
     starting_s: Sequence[float] = ()
     work_s: float | None = None
     cold_start_s: float = 0.0
+    enough: int | None = None
 
 
 class Plan(NamedTuple):
@@ -90,6 +94,8 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
         # What will come back is not nothing.
         idle_s=0.0 if load.waiting or load.running or load.retrying else load.idle_s,
         cold_start_s=crew.cold_start_s,
+        warm=crew.warm,
+        pauses_s=load.pauses_s,
     )
     now = step(pace, need, rules.pace, now_s)
     reason = f"{now.reason} ({found.reason})" if now.reason else found.reason
@@ -151,6 +157,9 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:
         return Size(hosts, f"{load.running} running need {hosts} ({found.reason})")
+    if crew.enough is not None and found.workers > max(crew.enough, supply.workers, dials.min_workers):
+        number = max(crew.enough, supply.workers, dials.min_workers)
+        return Size(number, f"more than {crew.enough} have brought no more ({found.reason})")
     useful = _useful(load, crew, supply, dials)
     if useful < found.workers and dials.min_workers < found.workers:
         enough = max(useful, dials.min_workers)
@@ -166,7 +175,7 @@ def _hosts(load: Load, crew: Crew) -> int:
 
 def horizon_s(dials: Dials, cold_start_s: float) -> float:
     """How far is planned ahead."""
-    return max(dials.drain_target_s, 2 * cold_start_s)
+    return dials.horizon_s(cold_start_s)
 
 
 def _useful(load: Load, crew: Crew, supply: Supply, dials: Dials) -> int:

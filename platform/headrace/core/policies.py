@@ -13,11 +13,10 @@ from typing import Final
 from headrace.core.arrivals import Arrivals
 from headrace.core.calibration import Calibration, Sample
 from headrace.core.pacing import Pace
+from headrace.core.pauses import Pauses
 from headrace.core.planning import Crew, Load, Rules, horizon_s, plan
 from headrace.core.simulation import Job, View
-
-_TICK_S: Final = 1.0
-_IDLE_TICK_S: Final = 5.0
+from headrace.core.throughput import Throughput
 
 
 @dataclass
@@ -31,20 +30,20 @@ class Ours:
     slots: int
     cold_start_s: float = 30.0
     work_s: float | None = None
+    interval_s: float = 5.0
+    reacts: bool = True
     foresees: bool = False
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals()
+        self._pauses = Pauses()
+        self._throughput = Throughput()
         self._calibration = Calibration(work_s=self.work_s)
         self._pace = Pace()
         self._before: View | None = None
         self._busy_at_s = 0.0
+        self._cold_start_s = self.cold_start_s
         self._arrivals.tell(0, 0.0)
-
-    @property
-    def interval_s(self) -> float:
-        """A second; with nothing to do, longer, because nothing but time decides then."""
-        return _IDLE_TICK_S if self._before and self._before.now_s > self._busy_at_s else _TICK_S
 
     def workers(self, view: View) -> int:
         """As the scaler decides."""
@@ -52,20 +51,24 @@ class Ours:
         self._arrivals.tell(view.arrived, view.now_s)
         if view.waiting or view.running or self._arrivals.last_s == view.now_s:
             self._busy_at_s = view.now_s
-        cold_start_s = self._calibration.cold_start_s(0.9, self.cold_start_s)
-        window_s = horizon_s(self.rules.dials, cold_start_s)
+            self._pauses.tell(view.now_s)
+        is_full = view.waiting > 0 and view.free == 0
+        self._throughput.tell(view.warm, view.completed, view.now_s, is_full=is_full)
+        window_s = horizon_s(self.rules.dials, self._cold_start_s)
         load = Load(
             waiting=view.waiting,
             running=view.running,
             arriving_per_s=self._arrivals.per_s(view.now_s, window_s),
             idle_s=view.now_s - self._busy_at_s,
+            pauses_s=self._pauses.lengths_s,
         )
         crew = Crew(
             warm=view.warm,
             free=view.free,
             starting_s=view.starting_s,
             work_s=self._calibration.work_s,
-            cold_start_s=cold_start_s,
+            cold_start_s=self._cold_start_s,
+            enough=self._throughput.enough,
         )
         self._pace = plan(load, crew, self.rules, self._pace, view.now_s).pace
         return self._pace.target
@@ -84,6 +87,7 @@ class Ours:
         )
         for took_s in view.started_s:
             self._calibration = self._calibration.started(took_s)
+            self._cold_start_s = self._calibration.cold_start_s(0.9, self.cold_start_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Fixed:
 
     number: int
     interval_s: float = 60.0
+    reacts: bool = False
     foresees: bool = True
 
     def workers(self, view: View) -> int:
@@ -116,6 +121,7 @@ class Keda:
     polling_s: float = 30.0
     cooldown_s: float = 300.0
     interval_s: float = _SYNC_S
+    reacts: bool = False
     foresees: bool = False
 
     def __post_init__(self) -> None:
@@ -155,6 +161,9 @@ class Keda:
         return min(have, max(number for _, number in self._wanted))
 
 
+_ORACLE_STEP_S: Final = 5.0
+
+
 @dataclass
 class Oracle:
     """Knows all that will come: workers are ready when the work is there, and stay over short gaps only.
@@ -168,31 +177,39 @@ class Oracle:
     cold_start_s: float
     drain_target_s: float
     most: int
-    interval_s: float = 5.0
+    interval_s: float = _ORACLE_STEP_S
+    reacts: bool = False
     foresees: bool = True
 
     def __post_init__(self) -> None:
         end_s = (self.jobs[-1].at_s if self.jobs else 0.0) + self.drain_target_s + self.cold_start_s
-        steps = math.ceil(end_s / self.interval_s) + 2
-        spread = max(1, round(self.drain_target_s / self.interval_s))
+        steps = math.ceil(end_s / _ORACLE_STEP_S) + 2
+        spread = max(1, round(self.drain_target_s / _ORACLE_STEP_S))
         work_s = [0.0] * (steps + spread + 1)
         for job in self.jobs:
-            work_s[int(job.at_s / self.interval_s)] += job.work_s
+            work_s[int(job.at_s / _ORACLE_STEP_S)] += job.work_s
         needed, sum_s, left_s = [0] * len(work_s), 0.0, 0.0
         for index, new_s in enumerate(work_s):
             sum_s += new_s - (work_s[index - spread] if index >= spread else 0.0)
             left_s += new_s
-            wanted = math.ceil(max(0.0, sum_s) / (spread * self.interval_s) - 1e-9)
+            wanted = math.ceil(max(0.0, sum_s) / (spread * _ORACLE_STEP_S) - 1e-9)
             needed[index] = min(self.most, max(wanted, 1 if left_s > 1e-9 else 0))
-            left_s = max(0.0, left_s - needed[index] * self.interval_s)
-        self._schedule = _kept(needed, math.ceil(self.cold_start_s / self.interval_s))
+            left_s = max(0.0, left_s - needed[index] * _ORACLE_STEP_S)
+        self._schedule = _kept(needed, math.ceil(self.cold_start_s / _ORACLE_STEP_S))
 
     def workers(self, view: View) -> int:
         """As the schedule says."""
-        index = round(view.now_s / self.interval_s)
+        index = round(view.now_s / _ORACLE_STEP_S)
         planned = self._schedule[index] if index < len(self._schedule) else 0
+        is_idle = not view.waiting and not view.running
+        # Until the plan changes, or what is left over is done, nothing does.
+        steps = 1
+        if planned or is_idle:
+            while index + steps < len(self._schedule) and self._schedule[index + steps] == planned:
+                steps += 1
+        self.interval_s = steps * _ORACLE_STEP_S
         # The plan is of work without its grain: what is left over is done too.
-        return max(planned, 1 if view.waiting or view.running else 0)
+        return max(planned, 0 if is_idle else 1)
 
 
 def _kept(needed: Sequence[int], start: int) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from headrace.core.calibration import quantile
 
 _EPSILON_S: Final = 1e-9
+_REACTION_S: Final = 1.0
 
 
 class Job(NamedTuple):
@@ -53,12 +54,18 @@ class View(NamedTuple):
 class Policy(Protocol):
     """Decides how many workers there are to be. interval_s: until it is asked again.
 
-    foresees: it may want workers before anything comes.
+    reacts: it is asked within a second of anything that happens, too. foresees: it may want workers before
+    anything comes.
     """
 
     @property
     def interval_s(self) -> float:
         """Seconds of virtual time."""
+        ...
+
+    @property
+    def reacts(self) -> bool:
+        """See above."""
         ...
 
     @property
@@ -121,6 +128,8 @@ class _Run:
         self._ticked_s = -math.inf
         self._queue: deque[Job] = deque()
         self._workers: list[_Worker] = []
+        self._starting: deque[_Worker] = deque()
+        self._free = 0
         self._ends: list[tuple[float, int, _Worker, float]] = []
         self._serial = 0
         self._completed = 0
@@ -134,29 +143,43 @@ class _Run:
         while tick_s <= self._until_s:
             self._pass(tick_s)
             self._decide(tick_s)
-            self._ticked_s, interval_s = tick_s, self._policy.interval_s
-            tick_s += interval_s
-            if self._workers or self._queue or self._policy.foresees:
-                continue
-            if self._next == len(self._jobs):
+            self._ticked_s = tick_s
+            if not (self._workers or self._queue or self._policy.foresees) and self._next == len(self._jobs):
                 break
-            tick_s = max(tick_s, math.ceil(self._jobs[self._next].at_s / interval_s) * interval_s)
+            tick_s = self._next_tick_s(tick_s)
         for worker in self._workers:
             self._found.gpu_s += max(0.0, self._until_s - worker.ordered_s)
         return self._found
 
+    def _next_tick_s(self, tick_s: float) -> float:
+        interval_s = _REACTION_S if self._policy.reacts else self._policy.interval_s
+        happens_s = min(self._upcoming_s())
+        if happens_s < math.inf:
+            happens_s = max(tick_s + interval_s, math.ceil(happens_s / interval_s) * interval_s)
+        if self._workers or self._queue or self._policy.foresees:
+            return min(tick_s + self._policy.interval_s, happens_s)
+        return happens_s
+
+    def _upcoming_s(self) -> tuple[float, float, float]:
+        """When the next request comes, the next one ends, the next worker is ready."""
+        return (
+            self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf,
+            self._ends[0][0] if self._ends else math.inf,
+            # All take as long to start: who was ordered first is ready first.
+            self._starting[0].ready_s if self._starting else math.inf,
+        )
+
     def _pass(self, until_s: float) -> None:
         """All that happens until then, in its order."""
         while True:
-            arrival_s = self._jobs[self._next].at_s if self._next < len(self._jobs) else math.inf
-            end_s = self._ends[0][0] if self._ends else math.inf
-            ready_s = min((w.ready_s for w in self._workers if not w.is_told), default=math.inf)
-            now_s = min(arrival_s, end_s, ready_s)
+            _, end_s, ready_s = upcoming_s = self._upcoming_s()
+            now_s = min(upcoming_s)
             if now_s > until_s:
                 return
             if now_s == ready_s:
-                for worker in self._workers:
-                    worker.is_told |= worker.ready_s <= now_s
+                while self._starting and self._starting[0].ready_s <= now_s:
+                    self._starting.popleft().is_told = True
+                    self._free += self._site.slots
             elif now_s == end_s:
                 self._end(*heapq.heappop(self._ends))
             else:
@@ -165,12 +188,10 @@ class _Run:
             self._begin(now_s)
 
     def _begin(self, now_s: float) -> None:
-        while self._queue:
-            open_ = [w for w in self._workers if w.is_told and not w.drains and w.running < self._site.slots]
-            if not open_:
-                return
-            worker = min(open_, key=lambda each: each.running)
+        while self._queue and self._free:
+            worker = min((w for w in self._workers if w.is_told and not w.drains), key=_running)
             job = self._queue.popleft()
+            self._free -= 1
             self._found.waits_s.append(now_s - job.at_s)
             if worker.running == 0:
                 worker.busy_since_s = now_s
@@ -181,6 +202,7 @@ class _Run:
 
     def _end(self, now_s: float, _: int, worker: _Worker, took_s: float) -> None:
         worker.running -= 1
+        self._free += not worker.drains
         self._completed += 1
         self._slot_s += took_s
         if worker.running == 0:
@@ -193,21 +215,27 @@ class _Run:
         self._found.gpu_s += now_s - worker.ordered_s
 
     def _view(self, now_s: float) -> View:
-        kept = [worker for worker in self._workers if not worker.drains]
-        warm = [worker for worker in kept if worker.is_told]
-        busy_s = sum(now_s - worker.busy_since_s for worker in self._workers if worker.running)
+        busy_s, warm = self._busy_s, 0
+        started_s: list[float] = []
+        for worker in self._workers:
+            if worker.running:
+                busy_s += now_s - worker.busy_since_s
+            if worker.is_told and not worker.drains:
+                warm += 1
+                if worker.ready_s > self._ticked_s + _EPSILON_S:
+                    started_s.append(worker.ready_s - worker.ordered_s)
         return View(
-            now_s=now_s,
+            now_s,
             waiting=len(self._queue),
             running=len(self._ends),
             arrived=self._next,
             completed=self._completed,
-            busy_s=self._busy_s + busy_s,
+            busy_s=busy_s,
             slot_s=self._slot_s,
-            warm=len(warm),
-            free=sum(self._site.slots - worker.running for worker in warm),
-            starting_s=[now_s - worker.ordered_s for worker in kept if not worker.is_told],
-            started_s=[w.ready_s - w.ordered_s for w in warm if w.ready_s > self._ticked_s + _EPSILON_S],
+            warm=warm,
+            free=self._free,
+            starting_s=[now_s - worker.ordered_s for worker in self._starting],
+            started_s=started_s,
         )
 
     def _decide(self, now_s: float) -> None:
@@ -215,7 +243,9 @@ class _Run:
         target = self._policy.workers(view)
         have = view.warm + len(view.starting_s)
         for _ in range(target - have):
-            self._workers.append(_Worker(now_s, now_s + self._site.cold_start_s))
+            worker = _Worker(now_s, now_s + self._site.cold_start_s)
+            self._workers.append(worker)
+            self._starting.append(worker)
             self._found.starts += 1
         if target < have:
             self._stop(have - target, now_s)
@@ -229,5 +259,13 @@ class _Run:
         kept.sort(key=lambda each: (each.is_told, each.running, -each.ordered_s))
         for worker in kept[:number]:
             worker.drains = True
+            if worker.is_told:
+                self._free -= self._site.slots - worker.running
+            else:
+                self._starting.remove(worker)
             if worker.running == 0:
                 self._remove(worker, now_s)
+
+
+def _running(worker: _Worker) -> int:
+    return worker.running

@@ -2,7 +2,7 @@
 
 A worker that is warm gives `horizon_s` seconds within the horizon, one that starts gives what is left of it
 when it is warm. The number is the smallest whose seconds, at the target utilization, hold what waits and what
-will arrive within it. The scaler does not ask it yet: it holds `min_workers`.
+will arrive within it.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-_COLD_STARTS: Final = 2.0
-"""The horizon in cold starts, at least: a worker must have time to pay for its own start."""
+_PAYS: Final = 1 / 3
+"""A start pays when the worker then has work for so much of the time that it took."""
 
 _ROUNDING: Final = 1e-9
 
@@ -20,13 +20,21 @@ _ROUNDING: Final = 1e-9
 class Dials:
     """What its owner chooses. utilization: of a worker's time that is planned with, over 0 and at most 1.
 
-    drain_target_s: a backlog shall be gone in so long, if workers start faster than that.
+    drain_target_s: a backlog shall be gone in so long; if workers take longer to start, so long after that.
     """
 
     min_workers: int = 0
     max_workers: int = 1
     utilization: float = 0.8
     drain_target_s: float = 30.0
+
+    def horizon_s(self, cold_start_s: float) -> float:
+        """How far is planned ahead: the drain target, or a start and the time that it must pay for.
+
+        That is the drain target again, at least a third of the start and at most as long as the start.
+        """
+        works_s = min(max(self.drain_target_s, _PAYS * cold_start_s), cold_start_s)
+        return max(self.drain_target_s, cold_start_s + works_s)
 
 
 class Due(NamedTuple):
@@ -75,47 +83,43 @@ def size(demand: Demand, supply: Supply, dials: Dials) -> Size:
     """The number that `demand` needs, between the dials' limits."""
     found = _for_backlog(demand, supply, dials)
     for due in demand.due:
-        # Nearer than a cold start no new worker can help.
-        if due.in_s > supply.cold_start_s:
-            number = _enough(due.work_s, due.in_s, supply, dials)
-            if number > found.workers:
-                found = Size(number, f"{due.work_s:.1f} s of work are due in {due.in_s:.0f} s")
+        number = _enough(due.work_s, due.in_s, supply, dials) if due.in_s > 0 else 0
+        if number > found.workers:
+            found = Size(number, f"{due.work_s:.1f} s of work are due in {due.in_s:.0f} s")
     return _clamped(found, dials)
 
 
 def _for_backlog(demand: Demand, supply: Supply, dials: Dials) -> Size:
-    horizon_s = max(dials.drain_target_s, _COLD_STARTS * supply.cold_start_s)
-    told = f"{demand.work_s:.1f} s of work and {demand.arriving:.2f} s/s arriving, for {horizon_s:.0f} s"
-    number = _enough(demand.work_s + demand.arriving * horizon_s, horizon_s, supply, dials)
-    if number > supply.workers and _is_soon_gone(demand, supply, dials):
-        start_s = supply.cold_start_s
-        return Size(supply.workers, f"{told}: gone before a new worker is warm, in {start_s:.0f} s")
+    ahead_s = dials.horizon_s(supply.cold_start_s)
+    told = f"{demand.work_s:.1f} s of work and {demand.arriving:.2f} s/s arriving, for {ahead_s:.0f} s"
+    work_s = demand.work_s + demand.arriving * ahead_s
+    number = _enough(work_s, ahead_s, supply, dials)
+    if number < supply.workers and supply.starting_s:
+        # Who is needed at his order stays needed, though he gives more of the horizon the nearer he comes.
+        ordered = supply._replace(starting_s=[supply.cold_start_s] * len(supply.starting_s))
+        number = max(number, min(_enough(work_s, ahead_s, ordered, dials), supply.workers))
     return Size(number, told)
 
 
-def _enough(work_s: float, horizon_s: float, supply: Supply, dials: Dials) -> int:
+def _enough(work_s: float, within_s: float, supply: Supply, dials: Dials) -> int:
     """The smallest number of workers whose planned seconds within the horizon hold the work."""
     # An error of rounding starts no worker.
-    left_s = max(0.0, work_s / dials.utilization - _ROUNDING * horizon_s)
-    number = min(supply.warm, math.ceil(left_s / horizon_s))
-    left_s -= number * horizon_s
+    left_s = max(0.0, work_s / dials.utilization - _ROUNDING * within_s)
+    number = min(supply.warm, math.ceil(left_s / within_s))
+    left_s -= number * within_s
     # Those that are warm first count first.
     for eta_s in sorted(supply.starting_s):
-        if left_s <= 0 or eta_s >= horizon_s:
+        if left_s <= 0 or eta_s >= within_s:
             break
         number += 1
-        left_s -= horizon_s - eta_s
+        left_s -= within_s - eta_s
     if left_s <= 0:
         return number
     # Those that come too late for this horizon are there all the same: nobody starts others beside them.
     number = supply.workers
-    return number + math.ceil(left_s / (horizon_s - supply.cold_start_s))
-
-
-def _is_soon_gone(demand: Demand, supply: Supply, dials: Dials) -> bool:
-    """Whether what is warm is done with the backlog before a new worker would be, and keeps up."""
-    pace = dials.utilization * supply.warm
-    return demand.arriving < pace and demand.work_s < pace * supply.cold_start_s
+    if within_s <= supply.cold_start_s:
+        return number  # no new one can help
+    return number + math.ceil(left_s / (within_s - supply.cold_start_s))
 
 
 def _clamped(found: Size, dials: Dials) -> Size:

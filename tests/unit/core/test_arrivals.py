@@ -29,10 +29,21 @@ def test_a_steady_stream(window_s):
     assert arrivals.last_s == now_s
 
 
-def test_no_more_is_expected_than_has_come():
+def test_what_has_come_for_a_minute_is_expected_to_go_on():
     arrivals, now_s = fed([3] * 30)
-    assert arrivals.per_s(now_s, 60) * 60 == pytest.approx(72, abs=20)
-    assert arrivals.per_s(now_s, 600) * 600 <= 90
+    assert arrivals.per_s(now_s, 60) == arrivals.per_s(now_s, 600) == pytest.approx(1.14)
+    for seconds in (60, 65, 95, 200):
+        arrivals, now_s = fed([0] * 1000 + [3] * seconds)
+        assert arrivals.per_s(now_s, 600) == pytest.approx(3.0, rel=0.05)
+
+
+def test_what_stays_away_for_long_has_ended():
+    arrivals, now_s = fed([3] * 300)
+    assert arrivals.per_s(now_s + 4, 600) == pytest.approx(3.0, rel=0.02)
+    assert arrivals.per_s(now_s + 6, 600) == 0.0
+    rare, now_s = fed([0] * 4 + ([1] + [0] * 19) * 60)
+    assert rare.per_s(now_s + 60, 600) == pytest.approx(0.05, rel=0.2)
+    assert rare.per_s(now_s + 400, 600) == 0.0
 
 
 @pytest.mark.parametrize("at", range(12))
@@ -54,7 +65,6 @@ def test_a_burst_in_a_stream_leaves_the_stream():
 def test_nothing_is_expected_after_a_window_of_silence():
     arrivals, now_s = fed([3] * 90)
     arrivals.tell(arrivals.total, now_s + 30)
-    assert 0 < arrivals.per_s(now_s + 30, 60) < 2
     assert arrivals.per_s(now_s + 61, 60) == 0.0
 
 

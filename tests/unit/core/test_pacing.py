@@ -1,5 +1,8 @@
 """Up in steps, down slowly, to none when idle."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,8 +11,8 @@ from headrace.core.pacing import Need, Pace, PaceRules, step
 RULES = PaceRules(up_step_s=10, down_window_s=120, down_step_s=60)
 
 
-def need(workers, *, least=0, is_waiting=True, idle_s=0.0, cold_start_s=30.0):
-    return Need(workers, least, is_waiting, idle_s, cold_start_s)
+def need(workers, *, least=0, is_waiting=True, idle_s=0.0, cold_start_s=30.0, warm=100, pauses_s=()):
+    return Need(workers, least, is_waiting, idle_s, cold_start_s, warm, pauses_s)
 
 
 def run(pace, needs, rules=RULES, start_s=0.0, every_s=1.0):
@@ -56,10 +59,23 @@ def test_down_only_after_the_window_and_by_a_quarter():
     assert targets[182] == 9
 
 
-def test_a_cold_start_that_is_longer_than_the_window_counts():
-    _, targets = run(Pace(), [need(8), *([need(1, cold_start_s=200.0)] * 202)])
+def test_half_a_cold_start_that_is_longer_than_the_window_counts():
+    _, targets = run(Pace(), [need(8), *([need(1, cold_start_s=400.0)] * 202)])
     assert targets[200] == 8
     assert targets[202] == 6
+
+
+def test_those_that_are_not_ready_go_after_the_window_and_at_once():
+    cold = [need(16, warm=3, cold_start_s=400.0), *([need(1, warm=3, cold_start_s=400.0)] * 130)]
+    pace, targets = run(Pace(), cold)
+    assert targets[120] == 16
+    assert targets[121:] == [3] * 10
+    assert "those that are not ready go" in step(replace(pace, target=4), cold[-1], RULES, 131.0).reason
+
+
+def test_of_those_that_are_not_ready_as_many_stay_as_are_needed():
+    assert run(Pace(), [need(16, warm=3), *([need(5, warm=3)] * 130)])[1][-1] == 5
+    assert run(Pace(), [need(16, least=4, warm=0), *([need(0, least=4, warm=0)] * 130)])[1][-1] == 4
 
 
 def test_a_need_that_comes_again_keeps_them():
@@ -82,23 +98,35 @@ def test_idle_for_as_long_as_a_start_takes():
     assert PaceRules(idle_s=1.0).idle_for(300.0) == 1.0
 
 
+def test_idle_for_as_long_as_the_pauses_say():
+    assert RULES.idle_for(300.0, (400.0,) * 5) == pytest.approx(440.0)
+    assert RULES.idle_for(300.0, (5000.0,) * 5) == 10.0
+    assert RULES.idle_for(5000.0, (2000.0,) * 5) == 900.0
+    assert PaceRules(idle_s=1.0).idle_for(300.0, (400.0,) * 5) == 1.0
+    rare = need(0, is_waiting=False, idle_s=10.0, pauses_s=(5000.0,) * 5)
+    assert run(Pace(target=5), [rare])[1] == [0]
+
+
 def test_who_must_be_there_stays_when_idle():
     assert run(Pace(target=2), [need(2, least=2, is_waiting=False, idle_s=1e6)] * 500)[1][-1] == 2
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, 200)), max_size=150), st.integers(0, 5)
+    st.lists(
+        st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, 200), st.integers(0, 80)), max_size=150
+    ),
+    st.integers(0, 5),
 )
 def test_no_step_is_too_large(seen, least):
     pace, now_s = Pace(), 0.0
-    for wanted, is_waiting, idle_s in seen:
+    for wanted, is_waiting, idle_s, warm in seen:
         before = pace.target
-        given_need = need(max(wanted, least), least=least, is_waiting=is_waiting, idle_s=idle_s)
+        given_need = need(max(wanted, least), least=least, is_waiting=is_waiting, idle_s=idle_s, warm=warm)
         pace, _ = step(pace, given_need, RULES, now_s)
         assert pace.target >= least
         assert pace.target <= max(before, given_need.workers)
         if 0 < pace.target < before:
-            assert before - pace.target <= max(1, before // 4)
+            assert before - pace.target <= max(1, before // 4, before - warm)
         if before and not pace.target:
             assert not is_waiting
         times = [at_s for at_s, _ in pace.needs]

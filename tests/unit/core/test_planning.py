@@ -187,3 +187,20 @@ def test_any_load_has_a_number_within_the_limits(load, crew, target):
     assert 1 <= found.needed <= 12
     assert 1 <= found.pace.target <= 12
     assert found.reason
+
+
+def test_more_that_have_brought_nothing_are_not_followed_by_still_more():
+    crew = Crew(warm=4, starting_s=[1.0], work_s=1.0, cold_start_s=10.0, enough=2)
+    found = run(Load(waiting=1000), crew, target=5)
+    assert (found.needed, found.pace.target) == (5, 5)
+    assert "more than 2 have brought no more" in found.reason
+    assert run(Load(waiting=1000), crew, rules(least=7), target=7).needed == 7
+    assert run(Load(waiting=1000), crew._replace(enough=8), target=5).needed == 8
+
+
+def test_workers_stay_as_long_as_pauses_were():
+    load = Load(idle_s=100.0, pauses_s=(120.0,) * 4)
+    crew = Crew(warm=1, work_s=1.0, cold_start_s=80.0)
+    assert run(load, crew, target=1).pace.target == 1
+    assert run(load._replace(idle_s=133.0), crew, target=1).pace.target == 0
+    assert run(load._replace(pauses_s=()), crew, target=1).pace.target == 0

@@ -17,6 +17,7 @@ class Scripted:
     """As many as the script says at each minute."""
 
     interval_s = 60.0
+    reacts = False
     foresees = True
 
     def __init__(self, *numbers):
@@ -68,6 +69,14 @@ def test_what_a_policy_sees():
     assert second.started_s == [30.0]
     assert (second.busy_s, second.slot_s) == (4.0 + 2.0, 4.0)
     assert (third.busy_s, third.slot_s, third.started_s) == (12.0, 12.0, [])
+
+
+def test_one_that_reacts_is_asked_within_a_second_of_what_happens():
+    policy = Scripted(1, 1, 1)
+    policy.reacts = True
+    simulate([Job(10.3, 1.0), Job(10.4, 1.0), Job(70.0, 2.0)], SITE, policy, 120.0)
+    # The first look, two requests, their worker, their ends; then the third comes, and ends.
+    assert [view.now_s for view in policy.views] == [0, 11, 30, 34, 70, 78]
 
 
 def every_policy(work):

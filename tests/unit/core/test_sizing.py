@@ -1,5 +1,6 @@
 """How many workers the work at hand needs."""
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -41,25 +42,38 @@ def test_what_arrives_meanwhile_counts():
 
 
 def test_a_new_worker_gives_only_what_its_start_leaves():
-    # The horizon is two cold starts, of which a new worker has one: 48 s as planned.
+    # A start, and then the drain target again: 24 s as planned.
     supply = Supply(0, cold_start_s=60)
-    assert [number(Demand(work_s), supply) for work_s in (48, 48.1, 480)] == [1, 2, 10]
+    assert [number(Demand(work_s), supply) for work_s in (24, 24.1, 240)] == [1, 2, 10]
 
 
 def test_those_that_start_are_not_started_again():
     supply = Supply(0, starting_s=(10, 20, 50), cold_start_s=60)
-    # 110 + 100 + 70 s, of which 224 are planned with.
-    assert [number(Demand(work_s), supply) for work_s in (80, 160, 224, 225)] == [1, 2, 3, 4]
+    # Until they have worked for 30 s: 80 + 70 + 40 s, of which 152 are planned with.
+    assert [number(Demand(work_s), supply) for work_s in (24, 48, 152, 153)] == [1, 2, 3, 4]
+
+
+def test_those_that_start_stay_needed_as_they_come_nearer():
+    supply = Supply(0, starting_s=(10,) * 5, cold_start_s=60)
+    assert number(Demand(24.0 * 5), supply) == 5
+    assert number(Demand(24.0 * 2), supply) == 2
+    assert number(Demand(24.0 * 9), supply) == 5
+
+
+@pytest.mark.parametrize(
+    ("cold_start_s", "ahead_s"), [(0, 30), (2, 30), (15, 30), (20, 40), (30, 60), (60, 90), (300, 400)]
+)
+def test_how_far_is_planned_ahead(cold_start_s: float, ahead_s: float):
+    assert MANY.horizon_s(cold_start_s) == ahead_s
 
 
 def test_what_is_gone_before_a_new_worker_is_warm_starts_none():
     supply = Supply(warm=2, cold_start_s=300)
-    found = size(Demand(work_s=400, arriving=1.5), supply, MANY)
-    assert found == Size(
-        2, "400.0 s of work and 1.50 s/s arriving, for 600 s: gone before a new worker is warm, in 300 s"
-    )
-    assert number(Demand(work_s=400, arriving=1.7), supply) > 2
-    assert number(Demand(work_s=600, arriving=1.5), supply) > 2
+    found = size(Demand(work_s=300, arriving=0.6), supply, MANY)
+    assert found == Size(2, "300.0 s of work and 0.60 s/s arriving, for 400 s")
+    # What comes takes its share of them: 1.6 - 0.6 are left.
+    assert number(Demand(work_s=401, arriving=0.6), supply) > 2
+    assert number(Demand(work_s=300, arriving=1.7), supply) > 2
 
 
 def test_a_deadline_needs_more_than_the_backlog():
@@ -70,6 +84,12 @@ def test_a_deadline_needs_more_than_the_backlog():
 def test_a_deadline_that_no_new_worker_can_meet_starts_none():
     due = Demand(1.0, due=[Due(in_s=10, work_s=1.0)])
     assert number(due, Supply(1, cold_start_s=10)) == 1
+
+
+def test_those_that_start_for_a_deadline_stay_needed_when_it_is_near():
+    due = Demand(1.0, due=[Due(in_s=50, work_s=160)])
+    assert number(due, Supply(1, starting_s=(10,) * 4, cold_start_s=60)) == 5
+    assert number(Demand(1.0, due=[Due(in_s=0, work_s=160)]), Supply(5)) == 1
 
 
 def test_the_dials_have_the_last_word():
@@ -91,7 +111,7 @@ def test_more_arrivals_never_need_fewer(demand: Demand, supply: Supply, more: fl
 @given(demands, supplies)
 def test_warm_workers_save_new_ones(demand: Demand, supply: Supply):
     warm, none = supply._replace(starting_s=()), Supply(0, (), supply.cold_start_s)
-    assert number(demand, warm) <= number(demand, none)
+    assert number(demand, warm) <= max(number(demand, none), warm.warm)
 
 
 @given(demands, supplies)
@@ -101,7 +121,7 @@ def test_the_seconds_of_the_number_hold_the_work_and_those_of_one_fewer_do_not(
     demand = demand._replace(due=())
     found = number(demand, supply)
     assume(found > supply.workers)
-    horizon_s = max(MANY.drain_target_s, 2 * supply.cold_start_s)
+    horizon_s = MANY.horizon_s(supply.cold_start_s)
     wanted_s = demand.work_s + demand.arriving * horizon_s
 
     def planned_s(new: int) -> float:

@@ -1,0 +1,53 @@
+"""How long a model had nothing to do, and how long its workers are therefore kept the next time. Pure.
+
+To keep a worker costs as long as it is kept; to let it go costs a start when work comes back, and those who
+wait for it as much again. The limit is the one that would have cost least over the latest pauses: where work
+comes back soon, workers stay until it does; where it never does, they go at once.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+_REMEMBERED: Final = 32
+_FEW: Final = 3
+"""From so many pauses on, something is known."""
+_SHORTEST_S: Final = 10.0
+"""What is shorter is no pause, and nobody goes before."""
+_PRICE: Final = 2.0
+"""Of a restart, in cold starts: the start, and the wait for it."""
+_LONGER: Final = 1.1
+"""The next pause may be a little longer than one that was as long."""
+
+
+class Pauses:
+    """Of one model. Fed with every moment at which it has something to do."""
+
+    def __init__(self) -> None:
+        self.lengths_s: tuple[float, ...] = ()
+        """The latest, oldest first."""
+        self._busy_at_s: float | None = None
+
+    def tell(self, now_s: float) -> None:
+        """There is something to do now."""
+        if self._busy_at_s is not None and now_s - self._busy_at_s > _SHORTEST_S:
+            self.lengths_s = (*self.lengths_s, now_s - self._busy_at_s)[-_REMEMBERED:]
+        self._busy_at_s = now_s
+
+
+def keep_s(pauses_s: Sequence[float], cold_start_s: float) -> float | None:
+    """How long to keep workers that have nothing to do; None while too few pauses are known."""
+    if len(pauses_s) < _FEW:
+        return None
+    price_s = _PRICE * cold_start_s
+    ordered = sorted(pauses_s)
+    best_s, least = _SHORTEST_S, len(ordered) * (_SHORTEST_S + price_s)
+    passed_s = 0.0
+    for number, pause_s in enumerate(ordered, start=1):
+        passed_s += pause_s
+        kept_s = pause_s * _LONGER
+        if number < len(ordered) and ordered[number] <= kept_s:
+            continue
+        costs = passed_s + (len(ordered) - number) * (kept_s + price_s)
+        if costs < least:
+            best_s, least = kept_s, costs
+    return best_s
