@@ -14,9 +14,11 @@ from headrace.core.conservation import Account
 from headrace.core.costs import Cost, Costs
 from headrace.core.glimpse import Glimpse, Seen, glimpse
 from headrace.core.pacing import Pace, PaceRules
+from headrace.core.pauses import Pauses
 from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
 from headrace.core.scaling import Failures, Phase, Worker
 from headrace.core.sizing import Dials
+from headrace.core.throughput import Throughput
 from headrace.settings import ScalerSettings
 
 _RETIRED_S: Final = 3.0
@@ -100,6 +102,8 @@ class Known:
     deployed: ModelDeployed
     settings: ScalerSettings
     arrivals: Arrivals = field(default_factory=Arrivals)
+    pauses: Pauses = field(default_factory=Pauses)
+    throughput: Throughput = field(default_factory=Throughput)
     calibration: Calibration = field(default_factory=Calibration)
     pace: Pace = field(default_factory=Pace)
     depth: Depth | None = None
@@ -262,6 +266,7 @@ class Known:
         self.account.tell(depth.total - depth.backlog, self.told, now_s, is_watched=is_watched)
         if depth.backlog or self.returning(now_s) or self.arrivals.last_s == now_s:
             self.busy_at_s = now_s
+            self.pauses.tell(now_s)
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
@@ -279,14 +284,18 @@ class Known:
             arriving_per_s=self.arrivals.per_s(now_s, horizon_s(rules.dials, self.cold_start_s)),
             idle_s=now_s - self.busy_at_s,
             due=self.glimpse.due(waiting * work_s, now_s) if self.glimpse and work_s else (),
+            pauses_s=self.pauses.lengths_s,
         )
         starting = [worker for worker in workers if worker.phase is Phase.STARTING]
+        warm = sum(worker.phase is Phase.READY for worker in workers)
+        self.throughput.tell(warm, self.told, now_s, is_full=waiting > 0 and free == 0)
         self.crew = Crew(
-            warm=sum(worker.phase is Phase.READY for worker in workers),
+            warm=warm,
             free=free,
             starting_s=[now_s - worker.started_at_s for worker in starting],
             work_s=work_s,
             cold_start_s=self.cold_start_s,
+            enough=self.throughput.enough,
         )
         if self.plan is None:
             # Whoever scaled before us had its reasons.

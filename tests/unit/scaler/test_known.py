@@ -212,3 +212,24 @@ def test_one_that_is_to_go_and_has_no_worker_gets_one_for_what_it_has():
 def test_depths_of_models_from_their_partitions():
     rows = [("a", 0, 2, 5, 10), ("a", 0, 1, 1, 4), ("a", 1, 0, 3, 7), ("b", 0, 0, 0, 9)]
     assert depths(rows) == {"a": Depth(3, 21, 9, 1), "b": Depth(0, 9, 0, 0)}
+
+
+def test_how_long_it_had_nothing_to_do_is_remembered(known):
+    for start_s in (0.0, 100.0, 200.0, 300.0):
+        known.measure(Depth(1, 1 + int(start_s)), start_s)
+        known.measure(Depth(0, 1 + int(start_s)), start_s + 1)
+    known.decide([], 0, 310.0)
+    assert known.load.pauses_s == (100.0, 100.0, 100.0)
+
+
+def test_more_workers_that_bring_no_more_are_not_followed_by_others():
+    known = Known(deployed(work_s=1.0, max_workers=64), ScalerSettings(cold_start_s=10.0))
+    known.measure(Depth(100_000, 100_000), 0.0)
+    for warm, begin_s in ((2, 0), (4, 200)):
+        workers = [Worker(f"w{n}", "chat", "v1", Phase.READY, 0.0, 4) for n in range(warm)]
+        for second in range(begin_s, begin_s + 200):
+            # Whatever is there, ten a second are done.
+            known.told += 10
+            known.decide(workers, 0, float(second))
+    assert known.crew.enough == 2
+    assert "brought" in known.plan.reason
