@@ -1,9 +1,9 @@
 """The table of the policies."""
 
 import pytest
+from loadtests.policies import Case, Shape, row
 
 from headrace.core.simulation import Outcome
-from loadtests.policies import Case, Shape, row
 
 CASE = Case(Shape("steady", 0.2, 0.5), 30.0, 16, 2)
 
