@@ -110,6 +110,20 @@ def test_ours_is_near_the_oracle_where_work_comes_steadily():
     assert ours.gpu_s < 1.5 * keda.gpu_s
 
 
+@pytest.mark.parametrize("cold_start_s", [30.0, 300.0])
+@pytest.mark.parametrize(
+    ("pattern", "hours", "per_s"), [("steady", 4, 2.0), ("bursts", 6, 0.5), ("sparse", 24, 0.02)]
+)
+def test_ours_costs_less_than_keda_and_nobody_waits_longer(pattern, hours, per_s, cold_start_s):
+    seconds = hours * 3600
+    work = jobs(PATTERNS[pattern](seconds, per_s, 1), 1.0, 1)
+    site = Site(16, cold_start_s)
+    ours = simulate(work, site, Ours(Rules(Dials(0, 24)), 16, cold_start_s, 1.0), seconds + 1800)
+    keda = simulate(work, site, Keda(10, 24), seconds + 1800)
+    assert ours.gpu_s < 0.7 * keda.gpu_s
+    assert ours.wait_s(0.95) <= 1.01 * keda.wait_s(0.95) + 0.5
+
+
 def test_keda_goes_by_its_book():
     policy = Keda(threshold=10, most=20)
     found = simulate([Job(1.0, 5.0)] * 100, SITE, policy, 7200)
