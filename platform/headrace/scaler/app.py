@@ -7,13 +7,14 @@ import socket
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from headrace.contracts.decisions import Leader
 from headrace.contracts.errors import HeadraceError, Unavailable
+from headrace.contracts.events import WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Outgoing
 from headrace.core.scaling import Action, Start, Stop, Worker, decide
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
+_UNHEARD_S: Final = _FIXED_S + 1.0
+"""Topics that were not read for so long were out of reach, and heartbeats with them."""
 _ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "failed", Cause.CRASHED: "failed"}
 
 
@@ -58,9 +61,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await leadership.start()
         stack.push_async_callback(leadership.stop)
         telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
-        actuator = catalog.create(settings)
+        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments))
+        actuator = scaler.actuator
         await actuator.start()
-        scaler = Scaler(settings, Parts(admin, producer, leadership, actuator, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
         following = asyncio.create_task(scaler.follow(reader))
         stack.callback(following.cancel)
@@ -79,7 +82,6 @@ class Parts:
     admin: Admin
     producer: Producer
     leadership: Leadership
-    actuator: Actuator
     instruments: Instruments
 
 
@@ -97,7 +99,7 @@ class Scaler:
         self._looked_s = 0.0
         self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
-        self.actuator = parts.actuator
+        self.actuator: Actuator = catalog.create(settings, self._heard)
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
         self._living: frozenset[str] = frozenset()
 
@@ -191,6 +193,9 @@ class Scaler:
         await self._look()
         now_s = time.time()
         units = self.actuator.units()
+        if not self.actuator.names_units:
+            for unit in units.values():
+                self.fleet.spawned(unit.id, unit.started_at_s)
         self._living = self.fleet.living(units)
         workers = [self.fleet.worker(unit) for unit in units.values()]
         self.fleet.plan(workers, now_s)
@@ -202,7 +207,8 @@ class Scaler:
             return
         await self._write(epoch, workers, named, now_s)
         await self._retire({worker.model for worker in workers}, now_s)
-        await self._act(epoch, named, now_s)
+        targets = {model: wanted.workers for model, wanted in observed.models.items()}
+        await self._act(epoch, named, targets, now_s)
 
     def _name(self, action: Action) -> str:
         """The worker that it is about, as the decision says."""
@@ -210,7 +216,23 @@ class Scaler:
             return action.worker_id
         return f"w-{uuid.uuid4().hex[:12]}" if self.actuator.names_units else "one"
 
-    async def _act(self, epoch: int, named: Sequence[tuple[str, Action]], now_s: float) -> None:
+    def _heard(self) -> Mapping[str, WorkerHeartbeat]:
+        """The last words of workers.
+
+        Raises:
+            Unavailable: nobody could be heard, so that silence says nothing.
+        """
+        if time.time() - self._looked_s > _UNHEARD_S:
+            raise Unavailable("Kafka has not been read for a while, so that nobody knows who works")
+        return self.fleet.heartbeats
+
+    async def _act(
+        self,
+        epoch: int,
+        named: Sequence[tuple[str, Action]],
+        targets: Mapping[str, int],
+        now_s: float,
+    ) -> None:
         starts, ends = [], []
         for name, action in named:
             if isinstance(action, Start):
@@ -220,7 +242,6 @@ class Scaler:
             else:
                 _log.info("stop %s: %s", name, action.reason)
                 ends.append(Ending(name))
-        targets = {model: known.target for model, known in self.fleet.known.items()}
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _retire(self, served: Collection[str], now_s: float) -> None:

@@ -7,8 +7,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
@@ -52,9 +53,35 @@ _log = logging.getLogger(__name__)
 async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
     """Serve one model version until `stop` is set, then drain.
 
+    Without a version it is the one that is deployed, until another is; whatever runs this worker restarts it.
+
     Raises:
         SetupError: the model version is unknown, its files cannot be had, or its engine does not start.
     """
+    if spec.version:
+        await _work(settings, stop, spec)
+        return
+    async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
+        deployed = _deployed(await reader.read_to_end(), spec.model)
+        if deployed is None:
+            raise SetupError(f"There is no model '{spec.model}': deploy it first")
+        following = asyncio.create_task(_follow(reader, deployed, stop))
+        try:
+            await _work(settings, stop, replace(spec, version=deployed.version))
+        finally:
+            following.cancel()
+
+
+async def _follow(reader: PartitionReader, deployed: ModelDeployed, stop: asyncio.Event) -> None:
+    """Stop when another version is deployed."""
+    latest: ModelDeployed | None = deployed
+    while latest is None or latest.version == deployed.version:
+        latest = _deployed(await reader.poll(1.0), deployed.name)
+    _log.info("version %s of %s is deployed: this worker ends", latest.version, latest.name)
+    stop.set()
+
+
+async def _work(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
     producer = Producer(settings.kafka, source=spec.id)
     await producer.start()
     heartbeat = Heartbeat(producer, settings.kafka.topics.workers, spec)
@@ -233,13 +260,19 @@ async def _announce(source: WorkConsumer, heartbeat: Heartbeat) -> None:
 async def _find(settings: Settings, spec: WorkerSpec) -> ModelDeployed:
     """The deployment to serve, from the `models` topic."""
     async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
-        found = None
-        for record in await reader.read_to_end():
-            if record.key == spec.model.encode() and record.value is not None:
-                event = ModelDeployed.decode(record.value)
-                found = event if event.version == spec.version else found
+        found = _deployed(await reader.read_to_end(), spec.model, spec.version)
     if found is None:
         raise SetupError(f"Model '{spec.model}' has no version {spec.version}: deploy it first")
+    return found
+
+
+def _deployed(records: Sequence[Record], model: str, version: str | None = None) -> ModelDeployed | None:
+    """The last deployment of the model, or of this version of it."""
+    found = None
+    for record in records:
+        if record.key == model.encode() and record.value is not None:
+            event = ModelDeployed.decode(record.value)
+            found = event if version in (None, event.version) else found
     return found
 
 
