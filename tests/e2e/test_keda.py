@@ -56,7 +56,7 @@ class Played:
 
     def __init__(self, port: int, protocol: Protocol, environment: dict[str, str], log: Path) -> None:
         self._messages = protocol.messages
-        self._environment = environment
+        self.environment = environment
         self._log = log
         self._channel = grpc.insecure_channel(f"{HOST}:{port}")
         self._client: Any = protocol.stubs.ExternalScalerStub(self._channel)
@@ -159,7 +159,7 @@ class Played:
     def _worker(self, pod: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "headrace", "worker", "--model", "elastic", "--unit", pod]
         with self._log.open("ab") as output:
-            return subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
+            return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +282,15 @@ def test_a_worker_that_is_killed_is_buried_when_its_pod_starts_another(elastic: 
     assert [Obituary.decode(record.value or b"").blamed for record in dead] == [()]
     assert -signal.SIGKILL in keda.codes
     assert set(Counter(each for each in results(elastic) if each in names).values()) == {1}
+
+
+def test_a_worker_of_a_model_that_is_not_there_says_so(keda: Played) -> None:
+    command = [sys.executable, "-m", "headrace", "worker", "--model", "nobody"]
+    done = subprocess.run(
+        command, env=keda.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("headrace worker: There is no model 'nobody': deploy it first\n")
 
 
 def test_workers_follow_what_is_deployed(elastic: Stack, keda: Played, tmp_path: Path) -> None:

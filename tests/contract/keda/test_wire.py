@@ -173,7 +173,9 @@ async def test_a_probe_sees_whether_the_numbers_are_of_use(settings: KedaSetting
 async def test_a_taken_port_is_told(keda: Keda, settings: KedaSettings) -> None:
     await keda.act(Orders(1))
     second = Keda(settings, dict)
-    with pytest.raises(SetupError, match=f"Port {settings.port} on {HOST} for KEDA is taken"):
+    with pytest.raises(
+        SetupError, match=f"Port {settings.port} on {HOST} for KEDA cannot be used .Address already in use"
+    ):
         await second.start()
     with pytest.raises(Unavailable, match="HEADRACE_KEDA_PORT"):
         await second.act(Orders(1))
@@ -215,10 +217,14 @@ async def test_mutual_tls(secure: tuple[KedaSettings, trustme.CA], protocol: Pro
         await keda.stop()
 
 
-async def test_files_of_tls_that_are_missing_are_told(secure: tuple[KedaSettings, trustme.CA]) -> None:
+async def test_files_of_tls_that_are_missing_or_wrong_are_told(
+    secure: tuple[KedaSettings, trustme.CA],
+) -> None:
     settings, _ = secure
     with pytest.raises(SetupError, match="needs HEADRACE_KEDA_SSL_KEY_FILE"):
         await Keda(settings.model_copy(update={"ssl_key_file": None}), dict).start()
+    with pytest.raises(SetupError, match="do not hold what they should"):
+        await Keda(settings.model_copy(update={"ssl_cert_file": settings.ssl_key_file}), dict).start()
     gone = settings.ssl_cert_file.with_name("gone.pem") if settings.ssl_cert_file else None
     with pytest.raises(SetupError, match=r"HEADRACE_KEDA_SSL_CERT_FILE: .*gone.pem cannot be read"):
         await Keda(settings.model_copy(update={"ssl_cert_file": gone}), dict).start()

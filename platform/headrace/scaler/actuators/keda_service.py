@@ -1,5 +1,6 @@
 """The gRPC server that KEDA asks: how many workers a model is to have."""
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -122,8 +123,7 @@ class Server:
         Raises:
             SetupError: the port is taken, or a file of TLS cannot be read.
         """
-        host, port = self._settings.host, self._settings.port
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = _free(self._settings.host, self._settings.port)
         credentials = _credentials(self._settings)
         raw = grpc.aio.server(options=_OPTIONS)
         raw.add_generic_rpc_handlers(Answers(targets).handlers())
@@ -132,11 +132,9 @@ class Server:
                 raw.add_insecure_port(address)
             else:
                 raw.add_secure_port(address, credentials)
-        except RuntimeError:
-            raise SetupError(
-                f"Port {port} on {host} for KEDA is taken or may not be used, or the files of "
-                "HEADRACE_KEDA_SSL_* are no certificates; choose another by HEADRACE_KEDA_PORT"
-            ) from None
+        except RuntimeError as error:
+            files = "HEADRACE_KEDA_SSL_CERT_FILE, _KEY_FILE and _CA_FILE do not hold what they should"
+            raise SetupError(f"KEDA cannot be served: {error if credentials is None else files}") from None
         await raw.start()
         self._raw = raw
 
@@ -152,6 +150,23 @@ def _model(ref: Any) -> str:
     if not model:
         raise InvalidRequest("The trigger's metadata must say which model it is for: 'model: NAME'")
     return str(model)
+
+
+def _free(host: str, port: int) -> str:
+    """The address, of which gRPC would tell less when it is taken."""
+    family, address = (
+        (socket.AF_INET6, f"[{host}]:{port}") if ":" in host else (socket.AF_INET, f"{host}:{port}")
+    )
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"Port {port} on {host} for KEDA cannot be used ({error.strerror}): choose another by "
+                "HEADRACE_KEDA_PORT, or HEADRACE_KEDA_HOST"
+            ) from None
+    return address
 
 
 def _credentials(settings: KedaSettings) -> Any:
