@@ -24,6 +24,7 @@ _GROUPS: Final = (
     "gateway",
     "worker",
     "scaler",
+    "keda",
     "dispatcher",
     "webhooks",
     "files",
@@ -145,7 +146,7 @@ class WorkerSettings(_Group):
 class ScalerSettings(_Group):
     """The scaler and its actuator."""
 
-    actuator: Literal["process"] = "process"
+    actuator: Literal["process", "keda"] = "process"
     tick_s: float = Field(default=0.5, gt=0)
     restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
     """Wait before the n-th start in a row that failed; the last one repeats."""
@@ -164,6 +165,20 @@ class ScalerSettings(_Group):
     """So long, and at least half a cold start, fewer workers must be enough before one goes."""
     down_step_s: float = Field(default=30.0, ge=0)
     """Between two steps down; each takes at most a quarter of the workers, or one."""
+
+
+class KedaSettings(_Group):
+    """Where KEDA finds the scaler, for the actuator `keda`.
+
+    ssl_cert_file, ssl_key_file: of this server; without them there is no TLS. ssl_ca_file: who signs the
+    certificates of those that may ask; None: anybody may.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=6000, ge=1, le=65535)
+    ssl_ca_file: Path | None = None
+    ssl_cert_file: Path | None = None
+    ssl_key_file: Path | None = None
 
 
 class DispatcherSettings(_Group):
@@ -251,6 +266,7 @@ class Settings(_Group):
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
+    keda: KedaSettings = KedaSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     webhooks: WebhookSettings = WebhookSettings()
     files: FilesSettings = FilesSettings()

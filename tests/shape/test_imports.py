@@ -18,6 +18,8 @@ _HEAVY = (
     "sqlalchemy",
     "alembic",
     "jgo",
+    "grpc",
+    "google",
 )
 
 

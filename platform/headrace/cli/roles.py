@@ -27,7 +27,14 @@ def gateway(*, parent_pipe: _ParentPipe = False) -> None:
 
 def worker(
     model: Annotated[str, typer.Option(help="Name of the deployed model.")],
-    version: Annotated[str, typer.Option(help="Its version, as `headrace models` prints it.")],
+    version: Annotated[
+        str,
+        typer.Option(
+            help="Its version, as `headrace models` prints it; without it the one that is deployed, until "
+            "another is.",
+            show_default=False,
+        ),
+    ] = "",
     id_: Annotated[str | None, typer.Option("--id", help="This worker's own id; unique.")] = None,
     unit: Annotated[
         str | None, typer.Option(help="What it runs in, as the scaler's actuator calls it: a pod's name.")

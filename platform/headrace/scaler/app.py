@@ -7,13 +7,14 @@ import socket
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from headrace.contracts.decisions import Leader
 from headrace.contracts.errors import HeadraceError, Unavailable
+from headrace.contracts.events import WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.glimpse import Span
 from headrace.core.ports import Outgoing
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 _ALERT: Final = 2
 _FIXED_S: Final = 5.0
 """How often topics are read while no model's number of workers depends on them."""
+_UNHEARD_S: Final = _FIXED_S + 1.0
+"""Topics that were not read for so long were out of reach, and heartbeats with them."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -63,9 +66,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await leadership.start()
         stack.push_async_callback(leadership.stop)
         telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
-        actuator = catalog.create(settings)
+        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments))
+        actuator = scaler.actuator
         await actuator.start()
-        scaler = Scaler(settings, Parts(admin, producer, leadership, actuator, telemetry.instruments))
         scaler.fleet.update(await reader.read_to_end())
         retries = await stack.enter_async_context(ReturningReader(settings.kafka))
         sampler = await stack.enter_async_context(Sampler(settings.kafka))
@@ -87,7 +90,6 @@ class Parts:
     admin: Admin
     producer: Producer
     leadership: Leadership
-    actuator: Actuator
     instruments: Instruments
 
 
@@ -106,7 +108,7 @@ class Scaler:
         self._began_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
         self.observer = Observer(self._topics, self.fleet)
-        self.actuator = parts.actuator
+        self.actuator: Actuator = catalog.create(settings, self._heard)
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
         self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
         self._living: frozenset[str] = frozenset()
@@ -183,6 +185,9 @@ class Scaler:
         await self._look()
         now_s = time.time()
         units = self.actuator.units()
+        if not self.actuator.names_units:
+            for unit in units.values():
+                self.fleet.spawned(unit.id, unit.started_at_s)
         self._living = self.fleet.living(units)
         workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
         await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)
@@ -195,7 +200,8 @@ class Scaler:
             return
         await self._write(epoch, workers, named, now_s)
         await self._retire({worker.model for worker in workers}, now_s)
-        await self._act(epoch, named, now_s)
+        targets = {model: wanted.workers for model, wanted in observed.models.items()}
+        await self._act(epoch, named, targets, now_s)
 
     def _name(self, action: Action) -> str:
         """The worker that it is about, as the decision says."""
@@ -203,7 +209,23 @@ class Scaler:
             return action.worker_id
         return f"w-{uuid.uuid4().hex[:12]}" if self.actuator.names_units else "one"
 
-    async def _act(self, epoch: int, named: Sequence[tuple[str, Action]], now_s: float) -> None:
+    def _heard(self) -> Mapping[str, WorkerHeartbeat]:
+        """The last words of workers.
+
+        Raises:
+            Unavailable: nobody could be heard, so that silence says nothing.
+        """
+        if time.time() - self._looked_s > _UNHEARD_S:
+            raise Unavailable("Kafka has not been read for a while, so that nobody knows who works")
+        return self.fleet.heartbeats
+
+    async def _act(
+        self,
+        epoch: int,
+        named: Sequence[tuple[str, Action]],
+        targets: Mapping[str, int],
+        now_s: float,
+    ) -> None:
         starts, ends = [], []
         for name, action in named:
             if isinstance(action, Start):
@@ -217,7 +239,6 @@ class Scaler:
                 self.fleet.condemn(name, action.reason)
             self._meters.stopped(name, now_s)
             ends.append(Ending(name, action.force))
-        targets = {model: known.allowed for model, known in self.fleet.known.items()}
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _retire(self, served: Collection[str], now_s: float) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -55,9 +55,35 @@ _log = logging.getLogger(__name__)
 async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
     """Serve one model version until `stop` is set, then drain.
 
+    Without a version it is the one that is deployed, until another is; whatever runs this worker restarts it.
+
     Raises:
         SetupError: the model version is unknown, its files cannot be had, or its engine does not start.
     """
+    if spec.version:
+        await _work(settings, stop, spec)
+        return
+    async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
+        deployed = _deployed(await reader.read_to_end(), spec.model)
+        if deployed is None:
+            raise SetupError(f"There is no model '{spec.model}': deploy it first")
+        following = asyncio.create_task(_follow(reader, deployed, stop))
+        try:
+            await _work(settings, stop, replace(spec, version=deployed.version))
+        finally:
+            following.cancel()
+
+
+async def _follow(reader: PartitionReader, deployed: ModelDeployed, stop: asyncio.Event) -> None:
+    """Stop when another version is deployed."""
+    latest: ModelDeployed | None = deployed
+    while latest is None or latest.version == deployed.version:
+        latest = _deployed(await reader.poll(1.0), deployed.name)
+    _log.info("version %s of %s is deployed: this worker ends", latest.version, latest.name)
+    stop.set()
+
+
+async def _work(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
     producer = Producer(settings.kafka, source=spec.id)
     await producer.start()
     heartbeat = Heartbeat(producer, settings.kafka.topics.workers, spec)
@@ -138,7 +164,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         stack.push_async_callback(source.stop)
         announcing = asyncio.create_task(_announce(source, bench.heartbeat))
         _log.info("warm: %s %s, capacity %d", deployed.name, deployed.version, parts.capacity)
-        unwell = await _work(settings, stop, bench, loop, announcing)
+        unwell = await _until_over(settings, stop, bench, loop, announcing)
         if unwell is not None:
             await source.stop()
             await bench.heartbeat.become(WorkerState.FAILED, unwell)
@@ -148,7 +174,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             os._exit(UNWELL)
 
 
-async def _work(
+async def _until_over(
     settings: Settings, stop: asyncio.Event, bench: _Bench, loop: Loop, announcing: asyncio.Task[None]
 ) -> str | None:
     """Serve until told to stop, or until no longer well; then drain. Gives why it is not well."""
@@ -268,13 +294,19 @@ async def _announce(source: WorkConsumer, heartbeat: Heartbeat) -> None:
 async def _find(settings: Settings, spec: WorkerSpec) -> ModelDeployed:
     """The deployment to serve, from the `models` topic."""
     async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
-        found = None
-        for record in await reader.read_to_end():
-            if record.key == spec.model.encode() and record.value is not None:
-                event = ModelDeployed.decode(record.value)
-                found = event if event.version == spec.version else found
+        found = _deployed(await reader.read_to_end(), spec.model, spec.version)
     if found is None:
         raise SetupError(f"Model '{spec.model}' has no version {spec.version}: deploy it first")
+    return found
+
+
+def _deployed(records: Sequence[Record], model: str, version: str | None = None) -> ModelDeployed | None:
+    """The last deployment of the model, or of this version of it."""
+    found = None
+    for record in records:
+        if record.key == model.encode() and record.value is not None:
+            event = ModelDeployed.decode(record.value)
+            found = event if version in (None, event.version) else found
     return found
 
 

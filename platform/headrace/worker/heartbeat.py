@@ -27,7 +27,7 @@ _UNPROVEN: Final = Health()
 class WorkerSpec:
     """Which worker this is: its own id, and what it is to serve. `journal`: file for what is in flight.
 
-    unit: what it runs in, where that has a name of its own.
+    version: empty for the one that is deployed. unit: what it runs in, where that has a name of its own.
     """
 
     id: str

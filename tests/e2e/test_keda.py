@@ -1,0 +1,319 @@
+"""Workers from none to many and back, where KEDA starts and ends them.
+
+KEDA, its HPA and the kubelet are played here, by KEDA's own protocol and by the HPA's rule; workers are real.
+"""
+
+import asyncio
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from tests.keda import Protocol, compiled
+from tests.stack import Stack, wait_until
+
+from headrace.contracts import headers as h
+from headrace.contracts.decisions import Decision
+from headrace.contracts.events import Obituary
+from headrace.contracts.topics import Topics
+from headrace.core.ports import Record
+from headrace.devstack.ports import HOST, free
+from headrace.kafka.reader import PartitionReader
+from headrace.settings import KafkaSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+# A request takes a second, four beside one another as long as one: a quarter of a second of a worker.
+_ELASTIC = """\
+schema: headrace.function/v1
+name: elastic
+engine:
+  kind: echo
+  args: {slots: 4, token_ms: 50, step_batching: false, output_tokens: 20, start_ms: START_MS}
+scaling: {min_workers: 0, max_workers: 4, idle_s: 2, drain_target_s: 3}
+"""
+_BURST = 48
+_TOPICS = Topics()
+
+
+class Played:
+    """KEDA with its HPA, and a kubelet whose pods are worker processes of this machine.
+
+    Its clocks are faster: it polls every half second, where the HPA looks every 15 s.
+    """
+
+    def __init__(self, port: int, protocol: Protocol, environment: dict[str, str], log: Path) -> None:
+        self._messages = protocol.messages
+        self.environment = environment
+        self._log = log
+        self._channel = grpc.insecure_channel(f"{HOST}:{port}")
+        self._client: Any = protocol.stubs.ExternalScalerStub(self._channel)
+        self._me = self._messages.ScaledObjectRef(scalerMetadata={"model": "elastic"})
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._pods: dict[str, subprocess.Popen[bytes]] = {}
+        self._ending: list[subprocess.Popen[bytes]] = []
+        self._stream: Any = None
+        self._threads = [threading.Thread(target=run) for run in (self._listen, self._poll)]
+        self.replicas = 0
+        self.most = 0
+        self.pushed_at_s: list[float] = []
+        self.codes: list[int] = []
+        """Exit codes of workers."""
+
+    @property
+    def log(self) -> str:
+        """What workers have said."""
+        return self._log.read_text(errors="replace")
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._stream is not None:
+            self._stream.cancel()
+        for thread in self._threads:
+            thread.join()
+        self._channel.close()
+        with self._lock:
+            self._scale(0)
+        for process in self._ending:
+            process.wait(timeout=60)
+
+    def kill_one(self) -> None:
+        """SIGKILL to a worker; its pod starts another."""
+        with self._lock:
+            next(iter(self._pods.values())).kill()
+
+    def _listen(self) -> None:
+        """What is pushed. False is ignored; a stream that ends begins again."""
+        while not self._over.wait(0.1):
+            self._stream = self._client.StreamIsActive(self._me)
+            try:
+                for each in self._stream:
+                    if each.result:
+                        self.pushed_at_s.append(time.time())
+                        with self._lock:
+                            self._scale(max(1, self.replicas))
+            except grpc.RpcError:
+                continue
+
+    def _poll(self) -> None:
+        """What is asked: first the number, then whether there is to be any; an error changes nothing."""
+        while not self._over.wait(0.5):
+            with self._lock:
+                self._restart()
+            try:
+                asked = self._messages.GetMetricsRequest(scaledObjectRef=self._me)
+                (value,) = self._client.GetMetrics(asked, timeout=5).metricValues
+                is_active = self._client.IsActive(self._me, timeout=5).result
+                (spec,) = self._client.GetMetricSpec(self._me, timeout=5).metricSpecs
+            except grpc.RpcError:
+                continue
+            with self._lock:
+                if not is_active:
+                    self._scale(0)
+                elif self.replicas == 0:
+                    self._scale(1)
+                else:
+                    self._scale(self._desired(value.metricValueFloat / spec.targetSizeFloat))
+
+    def _desired(self, number: float) -> int:
+        """The HPA's rule, with its tolerance."""
+        return self.replicas if abs(number / self.replicas - 1) <= 0.1 else max(1, math.ceil(number))
+
+    def _scale(self, replicas: int) -> None:
+        self.replicas = replicas
+        self.most = max(self.most, replicas)
+        while len(self._pods) > replicas:
+            _, process = self._pods.popitem()
+            process.terminate()
+            self._ending.append(process)
+        for number in range(replicas):
+            if f"elastic-{number}" not in self._pods:
+                self._pods[f"elastic-{number}"] = self._worker(f"elastic-{number}")
+
+    def _restart(self) -> None:
+        """A container that has ended starts again in its pod."""
+        self.codes += [process.returncode for process in self._ending if process.poll() is not None]
+        self._ending = [process for process in self._ending if process.returncode is None]
+        for name, process in self._pods.items():
+            if process.poll() is not None:
+                self.codes.append(process.returncode)
+                self._pods[name] = self._worker(name)
+
+    def _worker(self, pod: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "headrace", "worker", "--model", "elastic", "--unit", pod]
+        with self._log.open("ab") as output:
+            return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free(1)[0]
+
+
+@pytest.fixture(scope="module")
+def elastic(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose one model has no worker, and whose scaler starts none itself."""
+    folder = tmp_path_factory.mktemp("keda")
+    write(folder / "elastic", start_ms=500)
+    settings = {
+        "HEADRACE_SCALER_ACTUATOR": "keda",
+        "HEADRACE_KEDA_PORT": str(port),
+        "HEADRACE_SCALER_UP_STEP_S": "2",
+        "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
+        "HEADRACE_SCALER_DOWN_STEP_S": "1",
+    }
+    stack = Stack(folder, functions=[folder / "elastic"], settings=settings)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def keda(elastic: Stack, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    folder = tmp_path_factory.mktemp("played")
+    state = json.loads((elastic.data_dir / "run" / "stack.json").read_text())
+    environment = os.environ | state["environment"]
+    played = Played(port, compiled(folder), environment, folder / "workers.log")
+    played.start()
+    try:
+        yield played
+    finally:
+        played.stop()
+
+
+def write(folder: Path, start_ms: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "function.yaml").write_text(_ELASTIC.replace("START_MS", str(start_ms)))
+    return folder
+
+
+def ask(stack: Stack, prefer: str = "wait=60") -> httpx.Response:
+    body = {"model": "elastic", "messages": [{"role": "user", "content": "hello"}]}
+    url = f"{stack.http_url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers={"prefer": prefer}, timeout=90)
+    answer.raise_for_status()
+    return answer
+
+
+def read(stack: Stack, topic: str) -> list[Record]:
+    async def all_of_it() -> list[Record]:
+        settings = KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers)
+        async with PartitionReader(settings, {topic: None}) as reader:
+            return list(await reader.read_to_end())
+
+    return asyncio.run(all_of_it())
+
+
+def decisions(stack: Stack) -> list[Decision]:
+    return [Decision.decode(record.value or b"") for record in read(stack, _TOPICS.decisions)]
+
+
+def results(stack: Stack) -> list[str]:
+    return [record.headers[h.CAUSATION_ID].decode() for record in read(stack, _TOPICS.results)]
+
+
+def goes_to_none(stack: Stack, keda: Played) -> None:
+    wait_until(lambda: keda.replicas == 0 and not stack.status()["workers"], "no worker", 60)
+
+
+def test_from_none_and_back(elastic: Stack, keda: Played) -> None:
+    wait_until(lambda: bool(decisions(elastic)), "the first decision")
+    assert (keda.replicas, keda.pushed_at_s) == (0, [])
+    asked_at_s = time.time()
+
+    assert ask(elastic).json()["choices"]
+
+    assert len(keda.pushed_at_s) == 1
+    assert keda.pushed_at_s[0] - asked_at_s < 1.0, "asked twice a second, and pushed at once"
+    goes_to_none(elastic, keda)
+    wait_until(lambda: keda.codes == [0], "its worker to end well")
+    seen = [each for each in decisions(elastic) if each.actions]
+    assert [each.target for each in seen] == [1, 0]
+    assert keda.most == 1
+
+
+def test_a_burst_grows_and_nothing_is_lost_or_redone(elastic: Stack, keda: Played) -> None:
+    before = len(decisions(elastic))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(elastic, "respond-async"), range(_BURST)))
+    names = {answer.json()["id"] for answer in answers}
+    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 120)
+    goes_to_none(elastic, keda)
+
+    seen = decisions(elastic)[before:]
+    assert max(each.target for each in seen) == 4, "12 seconds of work in 3 are more than four can do"
+    assert max(each.warm + each.starting for each in seen) == 4, "none is counted twice while it loads"
+    assert keda.most == 4
+    told = Counter(results(elastic))
+    assert {name: told[name] for name in names} == dict.fromkeys(names, 1), "answered once each"
+    assert set(keda.codes) == {0}, "each drained"
+
+
+def test_a_worker_that_is_killed_is_buried_when_its_pod_starts_another(elastic: Stack, keda: Played) -> None:
+    names = {ask(elastic, "respond-async").json()["id"] for _ in range(12)}
+    wait_until(lambda: any(w["in_flight"] for w in elastic.status()["workers"]), "work")
+
+    keda.kill_one()
+
+    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 60)
+    dead = [
+        record for record in read(elastic, _TOPICS.control) if (record.key or b"").startswith(b"obituary/")
+    ]
+    assert [Obituary.decode(record.value or b"").blamed for record in dead] == [()]
+    assert -signal.SIGKILL in keda.codes
+    assert set(Counter(each for each in results(elastic) if each in names).values()) == {1}
+
+
+def test_a_worker_of_a_model_that_is_not_there_says_so(keda: Played) -> None:
+    command = [sys.executable, "-m", "headrace", "worker", "--model", "nobody"]
+    done = subprocess.run(
+        command, env=keda.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("headrace worker: There is no model 'nobody': deploy it first\n")
+
+
+def test_workers_follow_what_is_deployed(elastic: Stack, keda: Played, tmp_path: Path) -> None:
+    ask(elastic)
+    (old,) = {each["version"] for each in elastic.status()["workers"]}
+    names = {ask(elastic, "respond-async").json()["id"] for _ in range(24)}
+
+    deployed = elastic.run("deploy", str(write(tmp_path / "elastic", start_ms=400)))
+
+    assert deployed.returncode == 0, deployed.stderr
+    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 60)
+    ask(elastic)
+    assert old not in {each["version"] for each in elastic.status()["workers"]}
+    assert "is deployed: this worker ends" in keda.log
+    assert set(Counter(each for each in results(elastic) if each in names).values()) == {1}
+    assert Counter(keda.codes) == {0: len(keda.codes) - 1, -signal.SIGKILL: 1}, "all but one drained"
+
+
+def test_an_undeployed_model_goes(elastic: Stack, keda: Played) -> None:
+    name = ask(elastic, "respond-async").json()["id"]
+
+    done = elastic.run("undeploy", "elastic")
+
+    assert done.returncode == 0, done.stderr
+    assert name in results(elastic)
+    assert keda.replicas == 0
