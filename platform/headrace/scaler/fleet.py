@@ -55,6 +55,7 @@ class Fleet:
         self._hearing_s = 0.0
         self._spawned_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
+        self._settled: dict[str, int] = {}
         self._took: list[tuple[str, float]] = []
 
     def update(self, records: Iterable[Record]) -> None:
@@ -271,6 +272,7 @@ class Fleet:
         ]
         for name in old:
             del self._seen_s[name]
+            self._settled.pop(name, None)
             self._drop(name)
         return old
 
@@ -308,6 +310,7 @@ class Fleet:
         if value is None:
             # Its heartbeat is kept for the obituary until the actuator has seen it end.
             self._seen_s.pop(worker_id, None)
+            self._settled.pop(worker_id, None)
             self._left.add(worker_id)
         elif b'"kind":"gateway"' in value:
             self._seen_s[worker_id] = GatewayHeartbeat.decode(value).sent_at_s
@@ -322,9 +325,14 @@ class Fleet:
         known = self.known.get(now.model)
         if known is None:
             return
+        # Its end may be seen before its last word is read.
+        settled = self._settled.get(now.id, 0)
+        if not settled and before is None and now.settled:
+            known.account.restart()  # what it did before we heard of it is in no count
+        else:
+            known.told += now.settled - settled
+        self._settled[now.id] = now.settled
         if before is None:
-            if now.settled:
-                known.account.restart()  # what it did before we heard of it is in no count
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
             took_s = now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s)

@@ -219,8 +219,7 @@ class Known:
         self.calibration = Calibration(learned.work_s, Mean(*learned.mean), learned.starts_s, costs=costs)
 
     def hear(self, before: WorkerHeartbeat, now: WorkerHeartbeat) -> None:
-        """What a worker did between two heartbeats; what it cost, when it is of this version."""
-        self.told += now.settled - before.settled
+        """What a worker of this version did between two heartbeats."""
         if now.version != self.deployed.version or now.state not in SERVING:
             return
         self.calibration = self.calibration.learned(

@@ -258,6 +258,16 @@ class TestAccounts:
         fleet.ended(Exit(Unit("w-1", "chat", "v1", 0.0), Cause.ASKED, "so", 40.0))
         assert fleet.known["chat"].unaccounted == 4
 
+    def test_the_last_word_of_a_worker_may_be_read_after_its_end_was_seen(self, fleet):
+        self.run(fleet, 5, 5, 20)
+        fleet.ended(Exit(Unit("w-1", "chat", "v1", 0.0), Cause.ASKED, "so", 20.0))
+        stopped = self.beat(19.5, 8).model_copy(update={"state": WorkerState.STOPPED})
+        fleet.update([record(TOPICS.workers, "w-1", stopped), record(TOPICS.workers, "w-1", None)])
+        assert fleet.known["chat"].told == 3, "since it was first heard"
+        for now_s in range(20, 40):
+            fleet.measure({"chat": Depth(0, 4)}, float(now_s))
+        assert fleet.known["chat"].unaccounted == 4, "and the account goes on"
+
     def test_a_worker_first_heard_late_has_done_what_nobody_knows(self, fleet):
         self.run(fleet, 5, 5, 20)
         fleet.update([record(TOPICS.workers, "w-2", self.beat(20.0, 100, name="w-2"))])
