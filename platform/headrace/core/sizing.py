@@ -92,12 +92,12 @@ def size(demand: Demand, supply: Supply, dials: Dials) -> Size:
 def _for_backlog(demand: Demand, supply: Supply, dials: Dials) -> Size:
     ahead_s = dials.horizon_s(supply.cold_start_s)
     told = f"{demand.work_s:.1f} s of work and {demand.arriving:.2f} s/s arriving, for {ahead_s:.0f} s"
-    work_s = demand.work_s + demand.arriving * ahead_s
-    number = _enough(work_s, ahead_s, supply, dials)
+    number = _enough(demand.work_s + demand.arriving * ahead_s, ahead_s, supply, dials)
     if number < supply.workers and supply.starting_s:
-        # Who is needed at his order stays needed, though he gives more of the horizon the nearer he comes.
-        ordered = supply._replace(starting_s=[supply.cold_start_s] * len(supply.starting_s))
-        number = max(number, min(_enough(work_s, ahead_s, ordered, dials), supply.workers))
+        # Those that start were ordered to be done by a time that does not recede while they come nearer.
+        left_s = ahead_s - supply.cold_start_s + min(supply.starting_s)
+        needed = _enough(demand.work_s + demand.arriving * left_s, left_s, supply, dials)
+        number = max(number, min(needed, supply.workers))
     return Size(number, told)
 
 

@@ -50,7 +50,7 @@ def test_a_new_worker_gives_only_what_its_start_leaves():
 def test_those_that_start_are_not_started_again():
     supply = Supply(0, starting_s=(10, 20, 50), cold_start_s=60)
     # Until they have worked for 30 s: 80 + 70 + 40 s, of which 152 are planned with.
-    assert [number(Demand(work_s), supply) for work_s in (24, 48, 152, 153)] == [1, 2, 3, 4]
+    assert [number(Demand(work_s), supply) for work_s in (24, 152, 153)] == [1, 3, 4]
 
 
 def test_those_that_start_stay_needed_as_they_come_nearer():
@@ -58,6 +58,13 @@ def test_those_that_start_stay_needed_as_they_come_nearer():
     assert number(Demand(24.0 * 5), supply) == 5
     assert number(Demand(24.0 * 2), supply) == 2
     assert number(Demand(24.0 * 9), supply) == 5
+
+
+def test_the_time_by_which_those_that_start_are_done_does_not_recede():
+    # In 400 s the one that is warm could do it alone, but it was to be done in 200 s from now.
+    assert number(Demand(300.0), Supply(1, starting_s=(100,) * 2, cold_start_s=300)) == 3
+    assert number(Demand(150.0), Supply(1, starting_s=(100,) * 2, cold_start_s=300)) == 1
+    assert number(Demand(300.0), Supply(1, cold_start_s=300)) == 1
 
 
 @pytest.mark.parametrize(
