@@ -123,6 +123,8 @@ class Fleet:
     def worker(self, unit: Unit) -> Worker:
         """A worker of ours, with what it says of itself."""
         heartbeat = self.latest(unit.id)
+        if unit.note:
+            self._spawned_s.pop(unit.id, None)  # to wait for room is no part of a start
         if unit.stopping:
             phase = Phase.DRAINING
         elif heartbeat is None:

@@ -103,6 +103,16 @@ def test_a_unit_may_have_one_worker_after_another(fleet):
     assert set(fleet.heartbeats) == {"w2"}
 
 
+@pytest.mark.parametrize(("note", "cold_start_s"), [("", 70.0), ("waits for 1 GPU (0 of 4 free)", 10.0)])
+def test_to_wait_for_room_is_no_part_of_a_start(fleet, note, cold_start_s):
+    fleet.update([record(TOPICS.models, "chat", deployed())])
+    fleet.spawned("w-1", -60.0)
+    fleet.worker(Unit("w-1", "chat", "v1", -60.0, note=note))
+    for state, sent_at_s in ((WorkerState.STARTING, 0.0), (WorkerState.READY, 10.0)):
+        fleet.update([record(TOPICS.workers, "w-1", heartbeat("w-1", state, sent_at_s))])
+    assert fleet.known["chat"].cold_start_s == cold_start_s
+
+
 def test_who_has_left_is_kept_for_its_obituary_and_no_longer(fleet):
     fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY))])
     fleet.update([record(TOPICS.workers, "w", None)])
