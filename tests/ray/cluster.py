@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -31,9 +30,8 @@ _HASTE: Final = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
-"""As docs/operations/ray.md recommends."""
+"""A silent node is soon taken for dead; as docs/operations/ray.md says."""
 _START_S: Final = 60.0
-_END_S: Final = 10.0
 
 
 class Cluster:
@@ -119,10 +117,6 @@ class Cluster:
     def _end(self, ip: str) -> None:
         node = self._nodes.pop(ip)
         all_of_it = [psutil.Process(node.pid), *_below(node)]
-        node.terminate()
-        until_s = time.monotonic() + _END_S
-        while node.poll() is None and time.monotonic() < until_s:
-            time.sleep(0.05)
         for process in all_of_it:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -136,6 +130,6 @@ def _below(node: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without settings: nodes have none of the scaler's. A node that is silent is soon taken for dead."""
+    """Ours without settings, for nodes have none of the scaler's."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "RAY_"))}
     return ours | _HASTE

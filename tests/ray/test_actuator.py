@@ -1,9 +1,11 @@
 """The `ray` actuator on a real cluster, by the suite, and what only Ray can show."""
 
+import sys
 import time
 import uuid
 from collections import Counter
 
+import psutil
 import pytest
 from tests.contract.actuators.conformance import (
     MODEL,
@@ -84,8 +86,8 @@ class TestRay(Handling):
             (waiting,) = await self.order_in_vain(actuator, epoch=5)
             await self.until(lambda: self.is_up(names[0]), "the worker to begin")
 
-            (ledger,) = cluster.actors("Ledger")
-            ledger.kill()
+            # Those of other tests are still there.
+            max(cluster.actors("Ledger"), key=psutil.Process.create_time).kill()
             await self.until(lambda: is_unknown(actuator), "its end to be seen")
             await self.until(lambda: not is_unknown(actuator), "another")
 
@@ -105,7 +107,7 @@ class TestRay(Handling):
             cluster.kill(cluster.nodes[0])
 
             told = await Told(actuator).until(len(lost))
-            print(f"told dead {time.monotonic() - since_s:.1f} s after its node")
+            print(f"told dead {time.monotonic() - since_s:.1f} s after its node", file=sys.stderr)
             assert {(each.unit.id, each.cause) for each in told} == {(name, Cause.KILLED) for name in lost}
             assert not any(map(self.is_alive, lost)), "a worker that is told dead works no more"
             assert set(actuator.units()) == set(names) - lost
@@ -133,6 +135,7 @@ class TestRay(Handling):
 
     async def order_in_vain(self, actuator: Actuator, number: int = 1, epoch: int = 1) -> list[str]:
         """Workers for which there is no room; waits until it is said."""
+        assert not any(notes(actuator).values())
         new = [NewUnit(f"w-{uuid.uuid4().hex[:12]}", MODEL, VERSION) for _ in range(number)]
         await actuator.act(Orders(epoch, new))
         names = [each.id for each in new]

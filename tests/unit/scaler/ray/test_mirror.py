@@ -67,6 +67,17 @@ def test_who_is_missing_from_a_new_ledger_was_lost():
     assert mirror.exits()[1] == []
 
 
+def test_an_end_that_only_the_ledger_before_knew_is_told():
+    mirror = Mirror()
+    mirror.reflect(State(Seen("a", 7), (), (ended(1, ONE),)))
+    mirror.exits()
+    mirror.reflect(State(Seen("a", 8), (), (ended(1, ONE), ended(2, TWO))))
+    mirror.reflect(State(Seen("b", 1), (), ()))
+    (found,) = mirror.exits()[1]
+    assert (found.unit, found.cause) == (TWO, Cause.FAILED)
+    assert mirror.exits()[1] == []
+
+
 def test_decisions_rest_on_what_was_shown_last():
     mirror = Mirror()
     mirror.reflect(State(Seen("a", 1), (), ()))

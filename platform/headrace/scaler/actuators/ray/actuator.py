@@ -72,6 +72,8 @@ class RayActuator:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
+        self._bridge = None
+        self._mirror.lose("This scaler has left the Ray cluster")
 
     async def stand_back(self) -> None:
         """Another scaler acts, and tells of ends."""

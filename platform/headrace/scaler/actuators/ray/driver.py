@@ -21,6 +21,7 @@ from headrace.settings import RaySettings, load
 _HEAD: Final = "node:__internal_head__"
 """A resource that Ray gives to the head alone: without its head a cluster is none."""
 _REACH_S: Final = 5.0
+_SAID_CHARS: Final = 400
 _LIMIT_BYTES: Final = 64 << 20
 
 
@@ -44,7 +45,7 @@ async def _serve(channel: socket.socket, settings: RaySettings) -> None:
     except SetupError as error:
         _say(writer, Word(wrong=str(error)))
     except RayError as error:
-        _say(writer, Word(wrong=f"The ledger on Ray was lost: {_first_line(error)}"))
+        _say(writer, Word(wrong=f"The ledger on Ray was lost: {_said(error)}"))
     await writer.drain()
 
 
@@ -63,7 +64,7 @@ def _connect(settings: RaySettings) -> None:
         )
     except (RuntimeError, OSError, ValueError) as error:
         raise SetupError(
-            f"There is no Ray cluster {where} that can be used ({_first_line(error)}): make this machine a "
+            f"There is no Ray cluster {where} that can be used ({_said(error)}): make this machine a "
             "node of one, with its versions of Ray and Python, and set HEADRACE_RAY_ADDRESS to its HOST:PORT"
         ) from None
 
@@ -88,7 +89,7 @@ async def _ledger() -> Any:
         except RayError as error:
             raise SetupError(
                 f"The ledger cannot run on the Ray cluster: is headrace {__version__} installed on its head? "
-                f"({_first_line(error)})"
+                f"({_said(error)})"
             ) from None
         if version == __version__:
             return ledger
@@ -121,8 +122,9 @@ def _say(writer: asyncio.StreamWriter, word: Word) -> None:
     writer.write(WORDS.dump_json(word) + b"\n")
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())[:_SAID_CHARS] or repr(error)
 
 
 if __name__ == "__main__":

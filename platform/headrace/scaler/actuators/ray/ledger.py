@@ -29,6 +29,8 @@ _WATCH_S: Final = 2.0
 _ADOPT_S: Final = 5.0
 _AGAIN_S: Final = 0.5
 _LOOK_S: Final = 1.0
+_START_S: Final = 5.0
+"""An actor that has what it needs answers after so long. Ray does not say whether it is still to get that."""
 
 T = TypeVar("T")
 
@@ -147,6 +149,7 @@ class Ledger:
 
     async def _explain(self, unit_id: str, seat: _Seat) -> None:
         """Say why it waits, for as long as it does."""
+        await asyncio.sleep(_START_S - _LOOK_S)
         while True:
             await asyncio.sleep(_LOOK_S)
             nodes, free = await asyncio.to_thread(_resources)

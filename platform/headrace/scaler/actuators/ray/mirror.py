@@ -58,12 +58,17 @@ class Mirror:
         self._heard_s, was_unknown, self.why_unknown = time.monotonic(), bool(self.why_unknown), ""
         _tell_notes(before.units, state.units)
         if before.seen.ledger != state.seen.ledger:
-            self._given = 0
-            known = {unit.id for unit in state.units} | {ended.exit.unit.id for ended in state.ends}
-            reason = "was gone when the ledger on Ray was started anew"
-            lost = (unit for unit in before.units if unit.id not in known)
-            self._missed += [Exit(unit, Cause.KILLED, reason, time.time()) for unit in lost]
+            self._begin_anew(before, state)
         return was_unknown or before.seen != state.seen
+
+    def _begin_anew(self, before: State, state: State) -> None:
+        """Another ledger does not know what the one before it has seen end, and what ended unseen."""
+        known = {unit.id for unit in state.units} | {ended.exit.unit.id for ended in state.ends}
+        self._missed += [ended.exit for ended in before.ends if ended.number > self._given]
+        reason = "was gone when the ledger on Ray was started anew"
+        lost = (unit for unit in before.units if unit.id not in known)
+        self._missed += [Exit(unit, Cause.KILLED, reason, time.time()) for unit in lost]
+        self._given = 0
 
     def lose(self, why: str) -> None:
         """Nothing is known until the next state."""

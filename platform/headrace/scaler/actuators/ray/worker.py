@@ -1,6 +1,7 @@
 """The actor in which one worker runs: as a child process, whose exit code and journal it sees."""
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -18,6 +19,9 @@ _LEASHED: Final = (
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 """A worker whose actor has died is told dead, so it must not go on draining: others run what it had."""
+
+
+_LOOK_S: Final = 0.2
 
 
 class WorkerActor:
@@ -62,7 +66,18 @@ class WorkerActor:
             self._child = await Child.spawn(self._new, Path(folder) / "journal", self._variables, python)
             if self._is_stopping():
                 self._child.drain()
-            return await self._child.wait()
+            watching = asyncio.create_task(self._die_with_node())
+            try:
+                return await self._child.wait()
+            finally:
+                watching.cancel()
+
+    async def _die_with_node(self) -> None:
+        """Ray ends us when our node has died, but not before others may hear that we are dead."""
+        node = os.getppid()
+        while os.getppid() == node:
+            await asyncio.sleep(_LOOK_S)
+        self._kill()
 
     def _is_stopping(self) -> bool:
         return self._unit.stopping
