@@ -8,7 +8,7 @@ from headrace.scaler.actuator import Actuator
 from headrace.settings import Settings
 
 # name -> module with `create`, and the extra that installs what it imports
-_ACTUATORS: Final = {
+ACTUATORS: Final = {
     "process": ("headrace.scaler.actuators.processes", None),
     "ray": ("headrace.scaler.actuators.ray.actuator", "ray"),
 }
@@ -24,7 +24,7 @@ def create(settings: Settings) -> Actuator:
     if ":" in name:
         foreign: Actuator = _foreign(name)(settings)
         return foreign
-    module_name, extra = _ACTUATORS[name]
+    module_name, extra = ACTUATORS[name]
     try:
         module: Any = import_module(module_name)
         actuator: Actuator = module.create(settings)
