@@ -133,7 +133,7 @@ def test_what_ran_on_a_lost_node_is_redone_by_others(stack: Stack, cluster: Clus
     wait_until(lambda: len(ended(stack) & names) == _BURST, "all jobs to end")
     told = Counter(results(stack))
     assert {name: told[name] for name in names} == dict.fromkeys(names, 1), "answered once each"
-    assert not any(map(processes, lost))
+    assert not any(map(processes, lost)), "who is told dead works no more"
     assert lost.isdisjoint(ready(stack))
     cluster.start()
     has_none(stack)

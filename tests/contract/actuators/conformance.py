@@ -37,12 +37,13 @@ def settings(monkeypatch, tmp_path) -> Settings:
 
 
 def processes(unit_id: str) -> list[psutil.Process]:
-    """The worker's on this machine."""
+    """The worker's on this machine; not those of a shell round it."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            if "worker" in words and unit_id in words and process.status() != psutil.STATUS_ZOMBIE:
+            is_worker = process.name().startswith("python") and "worker" in words and unit_id in words
+            if is_worker and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
@@ -80,6 +81,11 @@ class Handling:
         """End a unit's worker as somebody else would."""
         for process in processes(unit_id):
             process.kill()
+
+    def crash(self, unit_id: str) -> None:
+        """End a unit's worker as a fault in it would."""
+        for process in processes(unit_id):
+            process.send_signal(signal.SIGSEGV)
 
     def is_alive(self, unit_id: str) -> bool:
         """Whether the unit has a worker."""
@@ -142,15 +148,19 @@ class Conformance(Handling):
 
     async def test_an_end_that_nobody_asked_for_is_told_once(self, make: Make) -> None:
         async with self.started(make) as actuator:
-            name, other = await self.order(actuator, 2)
+            killed, crashed, other = await self.order(actuator, 3)
 
-            self.kill(name)
+            self.kill(killed)
+            self.crash(crashed)
 
-            (told,) = await Told(actuator).until(1)
-            assert (told.unit.id, told.unit.model, told.cause) == (name, MODEL, Cause.KILLED)
-            assert told.reason
-            assert before(told, time.time())
-            if told.is_gone:
+            told = await Told(actuator).until(2)
+            causes = {each.unit.id: each.cause for each in told}
+            assert causes == {killed: Cause.KILLED, crashed: Cause.CRASHED}
+            for each in told:
+                assert each.unit.model == MODEL
+                assert each.reason
+                assert each.unit.started_at_s <= each.at_s <= time.time()
+            if all(each.is_gone for each in told):
                 assert set(actuator.units()) == {other}
             await asyncio.sleep(0.5)
             assert actuator.exits() == []
@@ -279,8 +289,3 @@ class Outliving(Conformance):
 def gone_or_stopping(unit: Unit | None) -> bool:
     """It may have ended already."""
     return unit is None or unit.stopping
-
-
-def before(told: Exit, now_s: float) -> bool:
-    """Whether it began and ended before now, in this order."""
-    return told.unit.started_at_s <= told.at_s <= now_s
