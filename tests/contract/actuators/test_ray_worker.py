@@ -1,4 +1,4 @@
-"""The actor of the `ray` actuator, as an object without Ray: its worker is a child process and dies with it."""
+"""The actor of the `ray` actuator, without Ray: its worker is a child process and dies with it."""
 
 import asyncio
 import subprocess
