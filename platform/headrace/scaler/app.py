@@ -188,6 +188,7 @@ class Scaler:
         if not self.actuator.names_units:
             for unit in units.values():
                 self.fleet.spawned(unit.id, unit.started_at_s)
+        self.fleet.see(units.values())
         self._living = self.fleet.living(units)
         workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
         await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)

@@ -227,9 +227,20 @@ class Fleet:
             found.append(trusted.model_copy(update=changes))
         return found
 
+    def see(self, units: Iterable[Unit]) -> None:
+        """What their actuator says of all that have not ended."""
+        notes = defaultdict(list)
+        for unit in units:
+            if unit.note:
+                notes[unit.model].append(unit.note)
+        for model, known in self.known.items():
+            known.notes = notes[model]
+
     def worker(self, unit: Unit, now_s: float) -> Worker:
         """A worker of ours, with what it says of itself."""
         heartbeat = self.latest(unit.id)
+        if unit.note:
+            self._spawned_s.pop(unit.id, None)  # to wait for room is no part of a start
         if unit.stopping:
             phase = Phase.DRAINING
         elif heartbeat is None:
@@ -246,7 +257,8 @@ class Fleet:
         if known is None or unit.stopping:
             return ""
         most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - unit.started_at_s
-        if phase is Phase.STARTING and took_s > most_s:
+        # Who waits for room, or for an image, says nothing of the model.
+        if phase is Phase.STARTING and took_s > most_s and not unit.note:
             return f"is not ready {took_s:.0f} s after its start"
         if heartbeat is None:
             return ""

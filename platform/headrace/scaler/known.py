@@ -96,7 +96,7 @@ class Known:
     depth: None until it was read. busy_at_s: when there was last anything to do.
     returns_s: when requests come back for another attempt (Unix times, rising).
     told: requests that workers have ever said to be done with. silent: those run by workers heard no more.
-    grant: None where it may have what it is to have.
+    grant: None where it may have what it is to have. notes: why units of it cannot start, each.
     """
 
     deployed: ModelDeployed
@@ -119,6 +119,7 @@ class Known:
     plan: Plan | None = None
     grant: Grant | None = None
     failures: Failures = field(default_factory=Failures)
+    notes: Sequence[str] = ()
     _before: dict[tuple[str, str], Calibration] = field(default_factory=dict)
 
     @property
@@ -185,11 +186,13 @@ class Known:
         if self.plan is not None and partitions < limits(self.deployed)[1] and self.plan.needed >= partitions:
             found = f"more than {partitions} workers would have no partition ({found})"
         if self.grant is not None:
-            found = f"{self.grant.reason} ({found})" if found else self.grant.reason
+            found = _beside(self.grant.reason, found)
+        if self.notes:
+            found = _beside(f"{len(self.notes)} cannot start: {self.notes[0]}", found)
         if self.failures.count:
             number = self.failures.count
             what = "a worker has" if number == 1 else f"{number} workers in a row have"
-            found = f"{what} failed, at last: {self.failures.reason} ({found})"
+            found = _beside(f"{what} failed, at last: {self.failures.reason}", found)
         return found
 
     @property
@@ -302,6 +305,10 @@ class Known:
         self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan
+
+
+def _beside(reason: str, others: str) -> str:
+    return f"{reason} ({others})" if others else reason
 
 
 def _build(deployed: ModelDeployed) -> tuple[str, str]:

@@ -105,6 +105,25 @@ def test_a_unit_may_have_one_worker_after_another(fleet):
     assert set(fleet.heartbeats) == {"w2"}
 
 
+@pytest.mark.parametrize(("note", "cold_start_s"), [("", 70.0), ("waits for 1 GPU (0 of 4 free)", 10.0)])
+def test_to_wait_for_room_is_no_part_of_a_start(fleet, note, cold_start_s):
+    fleet.update([record(TOPICS.models, "chat", deployed())])
+    fleet.spawned("w-1", -60.0)
+    fleet.worker(Unit("w-1", "chat", "v1", -60.0, note=note), 0.0)
+    for state, sent_at_s in ((WorkerState.STARTING, 0.0), (WorkerState.READY, 10.0)):
+        fleet.update([record(TOPICS.workers, "w-1", heartbeat("w-1", state, sent_at_s))])
+    assert fleet.known["chat"].cold_start_s == cold_start_s
+
+
+def test_why_units_cannot_start_is_a_reason_and_no_fault(fleet):
+    waits = [Unit(name, "chat", "v1", 0.0, note="no node has a free GPU") for name in ("a", "b")]
+    fleet.see([*waits, Unit("c", "chat", "v1", 0.0), Unit("d", "gone", "v1", 0.0, note="no such image")])
+    assert fleet.known["chat"].reason == "2 cannot start: no node has a free GPU"
+    assert fleet.worker(waits[0], 10_000.0).fault == ""
+    fleet.see([])
+    assert fleet.known["chat"].reason == ""
+
+
 def test_who_has_left_is_kept_for_its_obituary_and_no_longer(fleet):
     fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY))])
     fleet.update([record(TOPICS.workers, "w", None)])

@@ -14,7 +14,12 @@ from headrace.scaler.actuator import Exit, Orders, Unit
 from headrace.scaler.actuators.keda_pods import Pods
 from headrace.scaler.actuators.keda_service import Server
 from headrace.scaler.actuators.keda_targets import Targets
-from headrace.settings import KedaSettings
+from headrace.settings import KedaSettings, Settings
+
+
+def create(settings: Settings, heard: Callable[[], Mapping[str, WorkerHeartbeat]]) -> "Keda":
+    """For `catalog`."""
+    return Keda(settings.keda, heard)
 
 
 class Keda:

@@ -1,4 +1,4 @@
-"""Why a worker process ended; its life is in tests/e2e."""
+"""Why a worker process ended; its life is in tests/contract/actuators."""
 
 import signal
 
@@ -6,7 +6,7 @@ import pytest
 
 from headrace.contracts.events import ENGINE_DIED
 from headrace.scaler.actuator import Cause
-from headrace.scaler.actuators.processes import judged
+from headrace.scaler.actuators.child import judged
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ def test_how_a_process_ended_says_who_is_to_blame(exit_code, cause, word):
     found, reason = judged(exit_code)
     assert found is cause
     assert word in reason
+
+
+def test_who_was_told_to_end_before_it_had_begun_has_done_so():
+    assert judged(-signal.SIGTERM, is_stopping=True)[0] is Cause.ASKED
+    assert judged(-signal.SIGKILL, is_stopping=True)[0] is Cause.KILLED

@@ -1,0 +1,201 @@
+"""The detached actor through which all orders go, on the head of the cluster.
+
+It outlives scalers. When it dies itself, Ray starts it anew, and it finds the workers by their actors' names.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+
+from headrace import __version__
+from headrace.scaler.actuator import Cause, Ending, Exit, NewUnit, Unit
+from headrace.scaler.actuators.child import judged
+from headrace.scaler.actuators.ray.book import Book
+from headrace.scaler.actuators.ray.messages import Answer, Needs, Order, State
+from headrace.scaler.actuators.ray.notes import why_waiting
+from headrace.scaler.actuators.ray.worker import WorkerActor
+
+NAME: Final = "ledger"
+
+_WATCH_S: Final = 2.0
+"""A watch that sees no change returns after so long: a sign of life."""
+_ADOPT_S: Final = 5.0
+_AGAIN_S: Final = 0.5
+_LOOK_S: Final = 1.0
+_START_S: Final = 5.0
+"""An actor that has what it needs answers after so long. Ray does not say whether it is still to get that."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Seat:
+    """An actor. needs: None when another ledger has ordered it. is_placed: it has got what it needs."""
+
+    actor: Any
+    needs: Needs | None = None
+    is_placed: bool = False
+
+
+class Ledger:
+    """Starts, ends and watches workers' actors."""
+
+    def __init__(self) -> None:
+        self._book = Book(uuid.uuid4().hex[:12])
+        self._seats: dict[str, _Seat] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._turned = asyncio.Event()
+
+    async def open(self) -> str:
+        """Find what another ledger has left; returns our version. To be called before all else."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._adopt())
+        await asyncio.shield(self._opening)
+        return __version__
+
+    async def watch(self, version: int) -> State:
+        """How things stand, as soon as that is another version."""
+        if self._book.version == version:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await self._turned.wait()
+        return self._book.state
+
+    async def told(self, number: int) -> None:
+        """Ends up to this one are told."""
+        self._book.told(number)
+
+    async def act(self, order: Order) -> Answer:
+        """Carry out, or refuse."""
+        refused = self._book.refusal(order)
+        if not refused:
+            for ending in order.orders.ends:
+                self._end(ending, order.drain_s)
+            for new in order.orders.starts:
+                self._start(new, order)
+            self._book.ordered()
+        return Answer(self._book.state, refused)
+
+    def _start(self, new: NewUnit, order: Order) -> None:
+        needs = order.needs
+        actor = (
+            ray.remote(WorkerActor)
+            .options(
+                # All that must be known of it while it waits for resources, and cannot answer.
+                name=" ".join(new),
+                lifetime="detached",
+                num_gpus=needs.num_gpus,
+                num_cpus=needs.num_cpus,
+                resources=dict(needs.resources),
+            )
+            .remote(new, order.variables)
+        )
+        self._take(Unit(*new, started_at_s=time.time()), _Seat(actor, needs))
+
+    def _end(self, ending: Ending, drain_s: float) -> None:
+        unit = self._book.unit(ending.unit_id)
+        if unit is None:
+            return
+        seat = self._seats[unit.id]
+        self._put(replace(unit, stopping=True))
+        if not seat.is_placed:
+            ray.kill(seat.actor)
+        elif ending.force:
+            seat.actor.kill.remote()
+        else:
+            seat.actor.drain.remote(drain_s)
+
+    async def _adopt(self) -> None:
+        names = [name.split(" ") for name in await asyncio.to_thread(ray.util.list_named_actors)]
+        for new in (NewUnit(*parts) for parts in names if len(parts) == len(NewUnit._fields)):
+            actor = await asyncio.to_thread(ray.get_actor, " ".join(new))
+            self._take(Unit(*new, started_at_s=time.time()), _Seat(actor))
+        # Who is told to end already is better known before anything is decided.
+        until_s = time.monotonic() + _ADOPT_S
+        while not all(seat.is_placed for seat in self._seats.values()) and time.monotonic() < until_s:
+            await asyncio.sleep(_AGAIN_S / 5)
+
+    def _take(self, unit: Unit, seat: _Seat) -> None:
+        self._seats[unit.id] = seat
+        self._put(unit)
+        self._run(self._follow(unit.id, seat))
+        self._run(self._explain(unit.id, seat))
+
+    async def _follow(self, unit_id: str, seat: _Seat) -> None:
+        """From its placing to its end."""
+        in_flight: Any = ()
+        try:
+            unit = await _patiently(seat.actor.describe.remote)
+            seat.is_placed = True
+            self._put(replace(unit, stopping=unit.stopping or self._is_stopping(unit_id)))
+            code, in_flight = await _patiently(seat.actor.run.remote)
+            cause, reason = judged(code, is_stopping=self._is_stopping(unit_id))
+        except RayError as error:
+            cause, reason = _lost(error, is_placed=seat.is_placed, is_stopping=self._is_stopping(unit_id))
+        last = self._book.unit(unit_id)
+        assert last is not None
+        del self._seats[unit_id]
+        self._book.end(Exit(last, cause, reason, time.time(), in_flight=in_flight))
+        self._turn()
+        ray.kill(seat.actor)  # its resources are free
+
+    async def _explain(self, unit_id: str, seat: _Seat) -> None:
+        """Say why it waits, for as long as it does."""
+        await asyncio.sleep(_START_S - _LOOK_S)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            nodes, free = await asyncio.to_thread(_resources)
+            unit = self._book.unit(unit_id)
+            if seat.is_placed or unit is None:
+                return
+            note = why_waiting(seat.needs, nodes, free) if seat.needs else "waits for room on the Ray cluster"
+            self._put(replace(unit, note=note))
+
+    def _is_stopping(self, unit_id: str) -> bool:
+        unit = self._book.unit(unit_id)
+        return unit is not None and unit.stopping
+
+    def _put(self, unit: Unit) -> None:
+        if self._book.put(unit):
+            self._turn()
+
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = asyncio.Event()
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Ask an actor, again while it cannot be reached but is not known to be dead."""
+    while True:
+        try:
+            return await call()
+        except ActorUnavailableError:
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _lost(error: RayError, *, is_placed: bool, is_stopping: bool) -> tuple[Cause, str]:
+    """Why an actor is no more, or could not run its worker."""
+    if not is_placed and is_stopping:
+        return Cause.ASKED, "was called off before it had a place"
+    if is_placed and isinstance(error, ActorDiedError):
+        return Cause.KILLED, "was lost with its actor or node"
+    words = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return Cause.FAILED, f"could not be started on Ray: {words[-1] if words else repr(error)}"
+
+
+def _resources() -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Of each living node, and what is free of all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]], ray.available_resources()
