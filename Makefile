@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venvs/vllm
 RAY := .venvs/ray
+KUBERNETES := .parts/kubernetes
 
-.PHONY: demo test test-vllm test-ray check up schemas loadtest chaos fuzz clean help
+.PHONY: demo test test-vllm test-ray test-kubernetes check up schemas loadtest chaos fuzz clean help
 .DEFAULT_GOAL := help
 
 help:  ## What there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort | awk -F': ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort | awk -F': ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo  ## A real model answers through a real Kafka
 	$(BIN)/python -m headrace demo
@@ -24,6 +25,9 @@ test-vllm: $(VLLM)/.made  ## The engines vllm and torch, on a CPU: 6 GB of packa
 # Ray's own code warns of what Python will change, so warnings are no errors here.
 test-ray: $(RAY)/.made  ## The actuator for Ray, on a cluster of three nodes on this machine
 	$(RAY)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),tests/ray)
+
+test-kubernetes: $(VENV)/.dev $(KUBERNETES)/.made  ## The actuator kubernetes on a real API server: Go builds it once, ten minutes
+	$(BIN)/python -m pytest $(or $(PYTEST_ARGS),tests/kubernetes)
 
 check: $(VENV)/.dev  ## Format, lint, types, layers, schemas, unit tests: under a minute
 	$(BIN)/ruff format --check .
@@ -57,7 +61,7 @@ fuzz: $(VENV)/.dev  ## 20,000 requests made of the OpenAPI document
 	FUZZ_EXAMPLES=600 $(BIN)/python -m pytest -s tests/e2e/clients/test_schemathesis.py
 
 clean:  ## Remove what the build and the tests left (not .headrace, your stack's data)
-	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .venvs .parts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Pinned and hashed; --no-build-isolation because the build backend is pinned with the rest.
@@ -95,4 +99,14 @@ $(RAY)/.made: $(BIN)/uv requirements/ray.txt pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RAY)
 	$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --require-hashes -r requirements/ray.txt
 	$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --no-build-isolation --no-deps --compile-bytecode -e .
+	@touch $@
+
+# Kubernetes' programs and kwok, from their modules' own source.
+GO_BUILD = GOFLAGS=-p=2 go build -mod=readonly -trimpath -ldflags '-s -w' -o $(CURDIR)/$(KUBERNETES)/ tool
+
+$(KUBERNETES)/.made: tests/kubernetes/parts/go.sum tests/kubernetes/parts/kwok/go.sum
+	@command -v go >/dev/null || { echo "Go 1.24 or newer is not installed (Debian: apt-get install golang-go)" >&2; exit 1; }
+	mkdir -p $(KUBERNETES)
+	cd tests/kubernetes/parts && $(GO_BUILD)
+	cd tests/kubernetes/parts/kwok && $(GO_BUILD)
 	@touch $@

@@ -27,6 +27,7 @@ _GROUPS: Final = (
     "scaler",
     "keda",
     "ray",
+    "kubernetes",
     "dispatcher",
     "webhooks",
     "files",
@@ -149,7 +150,7 @@ class WorkerSettings(_Group):
     """A result that Kafka does not take goes to S3 up to this size; a larger one fails its request."""
 
 
-ACTUATORS: Final = ("process", "ray", "keda")
+ACTUATORS: Final = ("process", "kubernetes", "ray", "keda")
 _FOREIGN: Final = r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*"
 
 
@@ -221,6 +222,23 @@ class RaySettings(_Group):
     num_gpus: Annotated[float, Field(ge=0), AfterValidator(_is_shareable)] = 1.0
     num_cpus: Annotated[float, Field(ge=0), AfterValidator(_is_shareable)] = 1.0
     resources: dict[str, Annotated[float, Field(gt=0), AfterValidator(_is_shareable)]] = {}
+
+
+class KubernetesSettings(_Group):
+    """Where the actuator `kubernetes` makes pods, and from what.
+
+    template: a YAML file with a pod template, or a folder with `default.yaml` and a file `SLUG.yaml` for each
+        model that needs another.
+    image: of workers, where no template says more.
+    kubeconfig, context: None: the service account of the scaler's own pod, or KUBECONFIG and its context.
+    namespace: None: the one that comes with these.
+    """
+
+    namespace: str | None = None
+    template: Path | None = None
+    image: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
 
 
 class DispatcherSettings(_Group):
@@ -310,6 +328,7 @@ class Settings(_Group):
     scaler: ScalerSettings = ScalerSettings()
     keda: KedaSettings = KedaSettings()
     ray: RaySettings = RaySettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     webhooks: WebhookSettings = WebhookSettings()
     files: FilesSettings = FilesSettings()

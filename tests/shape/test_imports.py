@@ -20,6 +20,7 @@ _HEAVY = (
     "jgo",
     "grpc",
     "google",
+    "lightkube",
 )
 
 

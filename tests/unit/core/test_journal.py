@@ -24,6 +24,19 @@ def test_more_crashes_than_a_byte_holds():
     assert journal.read(bytes(data))[0].crashes == 255
 
 
-@pytest.mark.parametrize("data", [b"", b"HRJ1", journal.blank(3)[:-1], b"XXXX" + journal.blank(3)[4:]])
-def test_what_is_no_whole_journal_says_nothing(data):
+def test_of_a_cut_journal_the_whole_lines_are_read():
+    data = bytearray(journal.blank(3))
+    entries = [InFlight(Lane.DEFAULT, 7, number, 0) for number in range(3)]
+    for slot, entry in enumerate(entries):
+        journal.mark(memoryview(data), slot, entry)
+    assert list(journal.read(bytes(data[-45:]))) == entries[1:]
+    assert list(journal.read(b"OOM: " + bytes(data))) == entries
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 40, journal.blank(3), b"the model is gone\n", b"D00"])
+def test_what_says_nothing(data):
     assert journal.read(data) == ()
+
+
+def test_two_hundred_requests_fit_into_a_termination_message():
+    assert journal.size_bytes(200) <= 4096

@@ -23,6 +23,7 @@ class _Row(NamedTuple):
 
 ACTUATORS: Final = {
     "process": _Row("headrace.scaler.actuators.processes"),
+    "kubernetes": _Row("headrace.scaler.actuators.kubernetes.actuator", "kubernetes"),
     "ray": _Row("headrace.scaler.actuators.ray.actuator", "ray"),
     "keda": _Row("headrace.scaler.actuators.keda", "keda", hears=True),
 }

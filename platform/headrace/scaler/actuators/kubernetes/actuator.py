@@ -1,0 +1,149 @@
+"""Starts and stops workers as pods, by the scale of Deployments."""
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterator, Mapping
+
+from headrace.contracts.errors import HeadraceError, SetupError, Unavailable
+from headrace.scaler.actuator import Ending, Exit, Orders, Unit
+from headrace.scaler.actuators.kubernetes.cluster import DEPLOYMENTS, PODS, Cluster
+from headrace.scaler.actuators.kubernetes.deaths import Deaths
+from headrace.scaler.actuators.kubernetes.follower import Follower
+from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod
+from headrace.scaler.actuators.kubernetes.standing import (
+    Standing,
+    deployment_of,
+    is_placeholder,
+    standings,
+    units,
+    unneeded,
+)
+from headrace.scaler.actuators.kubernetes.template import Templates
+from headrace.scaler.actuators.kubernetes.writer import Writer
+from headrace.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def create(settings: Settings) -> "Kubernetes":
+    """For `catalog`.
+
+    Raises:
+        SetupError: a pod template is wrong, or there is no way to a cluster.
+    """
+    return Kubernetes(settings)
+
+
+class Kubernetes:
+    """One Deployment for each version of a model; a unit is a pod, or a replica that has none yet.
+
+    Whoever acts puts its epoch on a Deployment before it changes the scale; a lower epoch than is there is
+    refused.
+    """
+
+    names_units = False
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises: SetupError: a pod template is wrong, or there is no way to a cluster."""
+        self._cluster = Cluster(settings.kubernetes)
+        self._deployments = Follower(self._cluster, DEPLOYMENTS, self._deployment_changed)
+        self._pods = Follower(self._cluster, PODS, self._pod_changed)
+        self._writer = Writer(self._cluster, Templates(settings), self._deployments, self._pods)
+        self._deaths = Deaths()
+        self._exits: list[Exit] = []
+        self._acts = False
+        self._units: list[Unit] = []
+        self.changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """List what is there, and follow it."""
+        try:
+            await self._deployments.start()
+            await self._pods.start()
+        except Unavailable as error:
+            await self.stop()
+            raise SetupError(str(error)) from None
+
+    async def stop(self) -> None:
+        """Pods go on."""
+        await self._deployments.stop()
+        await self._pods.stop()
+        await self._cluster.close()
+
+    async def stand_back(self) -> None:
+        """Pods go on. Whoever acts tells of their ends."""
+        self._acts = False
+
+    def units(self) -> Mapping[str, Unit]:
+        """Pods, and replicas without one."""
+        self._deployments.check()
+        self._pods.check()
+        self._look()
+        return {unit.id: unit for unit in self._units}
+
+    def exits(self) -> list[Exit]:
+        """Workers that ended since the last call, while we acted."""
+        found, self._exits = self._exits, []
+        return found
+
+    async def act(self, orders: Orders) -> None:
+        """Change scales. A Deployment that cannot be changed holds up no other."""
+        self._acts = True
+        failures: list[HeadraceError] = []
+        for change in self._changes(orders):
+            try:
+                await change
+            except HeadraceError as error:
+                failures.append(error)
+        if failures:
+            # Whether it was done nobody knows; nothing is decided until all is listed again.
+            self._deployments.doubt()
+            self._pods.doubt()
+            for other in failures[1:]:
+                _log.warning("%s", other)
+            raise failures[0]
+
+    def _changes(self, orders: Orders) -> Iterator[Awaitable[None]]:
+        """What is to be done, each by what is known when its turn comes."""
+        epoch, found = orders.epoch, self._deployments.found
+        ends: defaultdict[str | None, list[Ending]] = defaultdict(list)
+        for ending in orders.ends:
+            ends[deployment_of(ending.unit_id, self._pods.found)].append(ending)
+        for name, standing in self._standings().items():
+            if name in ends:
+                yield self._writer.shrink(standing, ends[name], epoch)
+        for (model, version), number in Counter((new.model, new.version) for new in orders.starts).items():
+            yield self._writer.grow(model, version, number, epoch)
+        for each in list(found.values()):
+            if each.replicas and self._writer.is_old(each):
+                yield self._writer.renew(each, epoch)
+        for name in unneeded(self._standings().values(), orders.targets):
+            yield self._writer.delete(found[name], epoch)
+
+    def _standings(self) -> dict[str, Standing]:
+        return standings(self._deployments.found, self._pods.found)
+
+    def _deployment_changed(self, before: Deployment | None, after: Deployment | None) -> None:
+        self._look()
+
+    def _pod_changed(self, before: Pod | None, after: Pod | None) -> None:
+        now_s = time.time()
+        ended = None
+        if after is not None:
+            ended = self._deaths.see(after, now_s)
+        elif before is not None:
+            ended = self._deaths.gone(before, now_s)
+        if ended is not None and self._acts:
+            self._exits.append(ended)
+            self.changed.set()
+        self._look()
+
+    def _look(self) -> None:
+        """Whoever waits learns of new units, changed ones and those that are gone."""
+        since_s = {unit.id: unit.started_at_s for unit in self._units if is_placeholder(unit.id)}
+        found = units(self._deployments.found, self._pods.found, since_s, time.time())
+        if found != self._units:
+            self._units = found
+            self.changed.set()

@@ -1,0 +1,174 @@
+"""The API server: lists, watches and changes, with errors that say what to do."""
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import httpx2
+from lightkube import ApiError, AsyncClient, KubeConfig
+from lightkube.core.exceptions import ConfigError
+from lightkube.models.autoscaling_v1 import ScaleSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apps_v1 import Deployment as RawDeployment
+from lightkube.resources.apps_v1 import DeploymentScale
+from lightkube.resources.core_v1 import Pod as RawPod
+from lightkube.types import CascadeType, PatchType
+
+from headrace.contracts.errors import SetupError, Unavailable
+from headrace.scaler.actuators.kubernetes import names, reading
+from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod
+from headrace.settings import KubernetesSettings
+
+_TIMEOUT_S: Final = 10.0
+_RIGHTS: Final = "infra/kubernetes/scaler-rbac.yaml has all that the scaler needs"
+
+T = TypeVar("T", Deployment, Pod)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A kind of object: how it is called, and how it is read."""
+
+    plural: str
+    raw: Any
+    read: Callable[[Any], T | None]
+
+
+DEPLOYMENTS: Final[Kind[Deployment]] = Kind("deployments", RawDeployment, reading.deployment)
+PODS: Final[Kind[Pod]] = Kind("pods", RawPod, reading.pod)
+
+
+class Cluster:
+    """A namespace of a cluster, and in it what is Headrace's."""
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        """Raises: SetupError: there is no cluster to be reached by these settings."""
+        try:
+            file = settings.kubeconfig
+            found = KubeConfig.from_file(file) if file is not None else KubeConfig.from_env()
+            config = found.get(settings.context)
+            self._client = AsyncClient(
+                config,
+                namespace=settings.namespace,
+                timeout=httpx2.Timeout(_TIMEOUT_S),
+                field_manager="headrace",
+            )
+        except (ConfigError, OSError) as error:
+            raise SetupError(
+                f"There is no way to a Kubernetes cluster: {error}; set HEADRACE_KUBERNETES_KUBECONFIG"
+            ) from None
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._client.close()
+
+    async def list(self, kind: Kind[T]) -> tuple[dict[str, T], int]:
+        """All of ours by name, and how far that goes."""
+        with _said("list", kind.plural):
+            answer = self._client.list(kind.raw, labels=names.SELECTOR)
+            found = [each async for raw in answer if (each := kind.read(raw)) is not None]
+            return {each.name: each for each in found}, int(answer.resourceVersion)
+
+    async def watch(self, kind: Kind[T], revision: int) -> AsyncGenerator[tuple[T, bool], None]:
+        """What changes from there on, and whether it is gone."""
+        with _said("watch", kind.plural):
+            changes: Any = self._client.watch(kind.raw, labels=names.SELECTOR, resource_version=str(revision))
+            async with aclosing(changes):
+                async for what, raw in changes:
+                    found = kind.read(raw)
+                    if found is not None:
+                        yield found, what == "DELETED"
+
+    async def get(self, name: str) -> RawDeployment:
+        """A Deployment as it is now."""
+        with _said("get", "deployments"):
+            return await self._client.get(RawDeployment, name)
+
+    async def create(self, raw: RawDeployment) -> Deployment:
+        """A new Deployment."""
+        with _said("create", "deployments"):
+            return _ours(await self._client.create(raw))
+
+    async def replace(self, raw: RawDeployment) -> Deployment | None:
+        """A changed Deployment; None: it was changed by another meanwhile."""
+        with _said("update", "deployments"):
+            try:
+                return _ours(await self._client.replace(raw))
+            except ApiError as error:
+                _unless_changed(error)
+                return None
+
+    async def scale(self, name: str, revision: int, replicas: int) -> int | None:
+        """Its revision with so many replicas; None: it was changed by another meanwhile."""
+        meta = ObjectMeta(name=name, resourceVersion=str(revision))
+        scale = DeploymentScale(metadata=meta, spec=ScaleSpec(replicas=replicas))
+        with _said("update", "deployments/scale"):
+            try:
+                done = await self._client.replace(scale, name)
+            except ApiError as error:
+                _unless_changed(error)
+                return None
+        return int((done.metadata and done.metadata.resourceVersion) or 0)
+
+    async def delete_deployment(self, name: str) -> None:
+        """It goes; so do its pods, if it has any."""
+        with _said("delete", "deployments"):
+            await self._client.delete(RawDeployment, name, cascade=CascadeType.BACKGROUND)
+
+    async def value(self, pod: str, cost: int | None) -> Pod | None:
+        """Say what it costs to delete the pod; None takes the word back. Gives the pod, unless it is gone."""
+        text = None if cost is None else str(cost)
+        change = {"metadata": {"annotations": {names.COST: text}}}
+        with _said("patch", "pods"):
+            try:
+                raw = await self._client.patch(RawPod, pod, change, patch_type=PatchType.MERGE)
+            except ApiError as error:
+                if error.status.code == 404:
+                    return None
+                raise
+        return reading.pod(raw)
+
+    async def kill(self, pod: str) -> None:
+        """The pod ends at once."""
+        with _said("delete", "pods"):
+            try:
+                await self._client.delete(RawPod, pod, grace_period=0)
+            except ApiError as error:
+                if error.status.code != 404:
+                    raise
+
+
+def _ours(raw: RawDeployment) -> Deployment:
+    found = reading.deployment(raw)
+    if found is None:
+        raise Unavailable("Kubernetes gave back a Deployment that is not ours")
+    return found
+
+
+def _unless_changed(error: ApiError) -> None:
+    if error.status.code != 409:
+        raise error
+
+
+@contextmanager
+def _said(verb: str, what: str) -> Iterator[None]:
+    """Errors as a sentence.
+
+    Raises:
+        Unavailable: it could not be done.
+    """
+    try:
+        yield
+    except httpx2.HTTPStatusError as error:
+        # Those in the midst of a watch come without a response, those at its beginning without words.
+        code = (error.status.code or 0) if isinstance(error, ApiError) else error.response.status_code
+        message = str(error) if isinstance(error, ApiError) else f"status {code}"
+        if code == 403:
+            raise Unavailable(f"Kubernetes refuses to {verb} {what}: {message}; {_RIGHTS}") from None
+        if code == 401:
+            raise Unavailable("Kubernetes does not accept our credentials") from None
+        raise Unavailable(f"Kubernetes does not {verb} {what}: {message}") from None
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"Kubernetes cannot be reached to {verb} {what}: {reason}") from None

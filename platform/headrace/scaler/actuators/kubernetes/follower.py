@@ -1,0 +1,126 @@
+"""Keeps up with all objects of a kind: lists them, watches from there on, and lists again when in doubt."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Final, Generic
+
+from headrace.contracts.errors import HeadraceError, Unavailable
+from headrace.scaler.actuators.kubernetes.cluster import Cluster, Kind, T
+
+_log = logging.getLogger(__name__)
+
+_QUIET_S: Final = 10.0
+"""A watch that says nothing for so long may be dead: a list tells."""
+_PATIENCE_S: Final = 3.0
+"""So long what was known last is taken for true after the connection broke."""
+_STALE_S: Final = 25.0
+"""More than a quiet watch and a list that times out."""
+_PAUSE_S: Final = 0.2
+_MAX_PAUSE_S: Final = 5.0
+
+
+class Follower(Generic[T]):
+    """All of a kind, by name. `changed` is called with each as it was and as it is; None: not there."""
+
+    def __init__(
+        self, cluster: Cluster, kind: Kind[T], changed: Callable[[T | None, T | None], None]
+    ) -> None:
+        self._cluster = cluster
+        self._kind: Kind[T] = kind
+        self._changed: Callable[[T | None, T | None], None] = changed
+        self._task: asyncio.Task[None] | None = None
+        self._heard_s = 0.0
+        self._broken_s: float | None = None
+        self.found: dict[str, T] = {}
+
+    async def start(self) -> None:
+        """List them.
+
+        Raises:
+            Unavailable: they cannot be listed.
+        """
+        revision = await self._list()
+        self._task = asyncio.create_task(self._follow(revision))
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def check(self) -> None:
+        """Raises: Unavailable: what is known may be old."""
+        now_s = time.monotonic()
+        is_broken = self._broken_s is not None and now_s - self._broken_s > _PATIENCE_S
+        if is_broken or now_s - self._heard_s > _STALE_S:
+            raise Unavailable(f"the {self._kind.plural} of the cluster are not known now")
+
+    def doubt(self) -> None:
+        """Something was changed and nobody knows whether: nothing is known until all are listed again."""
+        self._broken_s = -math.inf
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.create_task(self._follow(None))
+
+    def put(self, item: T) -> None:
+        """One is so now; what is older than what is known says nothing."""
+        before = self.found.get(item.name)
+        if before is None or before.revision < item.revision:
+            self.found[item.name] = item
+            self._changed(before, item)
+
+    async def _follow(self, revision: int | None) -> None:
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                if revision is None:
+                    revision = await self._list()
+                pause_s = _PAUSE_S
+                await self._watch(revision)
+            except HeadraceError as error:
+                self._broken_s = time.monotonic() if self._broken_s is None else self._broken_s
+                _log.warning("%s", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+            revision = None
+
+    async def _list(self) -> int:
+        listed, revision = await self._cluster.list(self._kind)
+        # What we have written since the list was made is newer than it.
+        gone = [name for name, item in self.found.items() if name not in listed and item.revision <= revision]
+        for name in gone:
+            self._drop(name)
+        for item in listed.values():
+            self.put(item)
+        self._heard()
+        return revision
+
+    async def _watch(self, revision: int) -> None:
+        """Until it has been quiet for a while.
+
+        Raises:
+            Unavailable: it broke, or goes back too far to be had.
+        """
+        async with aclosing(self._cluster.watch(self._kind, revision)) as changes:
+            while True:
+                try:
+                    async with asyncio.timeout(_QUIET_S):
+                        item, is_gone = await anext(changes)
+                except TimeoutError:
+                    return
+                self._heard()
+                self.put(item)
+                if is_gone:
+                    self._drop(item.name)
+
+    def _heard(self) -> None:
+        self._heard_s, self._broken_s = time.monotonic(), None
+
+    def _drop(self, name: str) -> None:
+        before = self.found.pop(name, None)
+        if before is not None:
+            self._changed(before, None)
