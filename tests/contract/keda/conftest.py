@@ -7,7 +7,7 @@ from tests.keda import Protocol, compiled
 
 from headrace.contracts.events import WorkerHeartbeat
 from headrace.devstack.ports import HOST, free
-from headrace.scaler.actuators.keda import Keda
+from headrace.scaler.actuators.keda.actuator import Keda
 from headrace.settings import KedaSettings
 
 

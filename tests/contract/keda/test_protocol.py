@@ -4,7 +4,7 @@ from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 from tests.keda import Protocol
 
-from headrace.scaler.actuators.keda_messages import EXTERNAL_SCALER, HEALTH, classes
+from headrace.scaler.actuators.keda.messages import EXTERNAL_SCALER, HEALTH, classes
 
 
 def described(file) -> descriptor_pb2.FileDescriptorProto:

@@ -14,9 +14,9 @@ from tests.keda import Protocol
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.devstack.ports import HOST
 from headrace.scaler.actuator import Orders
-from headrace.scaler.actuators.keda import Keda
-from headrace.scaler.actuators.keda_service import Server
-from headrace.scaler.actuators.keda_targets import Targets
+from headrace.scaler.actuators.keda.actuator import Keda
+from headrace.scaler.actuators.keda.service import Server
+from headrace.scaler.actuators.keda.targets import Targets
 from headrace.settings import KedaSettings
 
 _SOON_S = 10.0

@@ -7,7 +7,7 @@ import pytest
 
 from headrace.contracts.errors import SetupError
 from headrace.scaler.actuators import catalog
-from headrace.scaler.actuators.keda import Keda
+from headrace.scaler.actuators.keda.actuator import Keda
 from headrace.scaler.actuators.processes import Processes
 from headrace.scaler.actuators.ray import actuator as ray_actuator
 from headrace.settings import ACTUATORS, ScalerSettings, Settings
@@ -34,7 +34,7 @@ def test_what_is_not_installed_is_told(monkeypatch):
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "grpc", None)
-    for name in ("keda", "keda_service"):
+    for name in ("keda.actuator", "keda.service"):
         monkeypatch.delitem(sys.modules, f"headrace.scaler.actuators.{name}", raising=False)
     with pytest.raises(SetupError, match=r"'keda' needs grpc: .*headrace\[keda\]"):
         catalog.create(chosen("keda"))

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.contracts.events import WorkerHeartbeat, WorkerState
 from headrace.scaler.actuator import Cause, Ending, NewUnit, Orders, Unit
-from headrace.scaler.actuators.keda_pods import Pods
+from headrace.scaler.actuators.keda.pods import Pods
 
 
 def beat(worker_id, state=WorkerState.READY, sent_at_s=0.0, started_at_s=0.0, **others):

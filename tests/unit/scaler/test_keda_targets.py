@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.contracts.errors import Unavailable, UnknownModel
-from headrace.scaler.actuators.keda_targets import Targets
+from headrace.scaler.actuators.keda.targets import Targets
 
 
 @pytest.fixture

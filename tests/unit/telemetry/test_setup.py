@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -33,10 +34,20 @@ def test_off_imports_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def two_free_ports() -> int:
+    """The first of two that follow one another; whatever else runs here has others."""
+    for _ in range(100):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with suppress(OSError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+    pytest.fail("no two free ports")
+
+
 def test_each_process_of_a_machine_takes_the_next_port() -> None:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = two_free_ports()
     settings = TelemetrySettings(prometheus_port=port)
     with opened(settings, "gateway") as one, opened(settings, "scaler") as two:
         one.instruments.series(metrics.HTTP_DURATION, "/v1/x", "200").observe(0.1)

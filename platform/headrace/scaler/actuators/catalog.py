@@ -25,7 +25,7 @@ ACTUATORS: Final = {
     "process": _Row("headrace.scaler.actuators.processes"),
     "kubernetes": _Row("headrace.scaler.actuators.kubernetes.actuator", "kubernetes"),
     "ray": _Row("headrace.scaler.actuators.ray.actuator", "ray"),
-    "keda": _Row("headrace.scaler.actuators.keda", "keda", hears=True),
+    "keda": _Row("headrace.scaler.actuators.keda.actuator", "keda", hears=True),
 }
 
 

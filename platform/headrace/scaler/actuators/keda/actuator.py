@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.events import WorkerHeartbeat
 from headrace.scaler.actuator import Exit, Orders, Unit
-from headrace.scaler.actuators.keda_pods import Pods
-from headrace.scaler.actuators.keda_service import Server
-from headrace.scaler.actuators.keda_targets import Targets
+from headrace.scaler.actuators.keda.pods import Pods
+from headrace.scaler.actuators.keda.service import Server
+from headrace.scaler.actuators.keda.targets import Targets
 from headrace.settings import KedaSettings, Settings
 
 

@@ -9,7 +9,7 @@ import grpc
 
 from headrace.contracts.errors import HeadraceError, InvalidRequest, SetupError, Unavailable, UnknownModel
 from headrace.contracts.topics import slug
-from headrace.scaler.actuators.keda_messages import (
+from headrace.scaler.actuators.keda.messages import (
     EXTERNAL_SCALER,
     HEALTH,
     NOT_SERVING,
@@ -18,7 +18,7 @@ from headrace.scaler.actuators.keda_messages import (
     Protocol,
     classes,
 )
-from headrace.scaler.actuators.keda_targets import Targets
+from headrace.scaler.actuators.keda.targets import Targets
 from headrace.settings import KedaSettings
 
 _GRACE_S: Final = 2.0
