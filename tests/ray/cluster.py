@@ -26,11 +26,13 @@ _HEAD: Final = "127.0.0.2"  # Ray takes 127.0.0.1 for a name of the machine's ow
 _NODES: Final = ("127.0.0.3", "127.0.0.4")
 _STORE_BYTES: Final = 80_000_000
 _HASTE: Final = {
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
-"""A silent node is soon taken for dead; as docs/operations/ray.md says."""
+"""No processes in advance; a silent node is soon taken for dead, as docs/operations/ray.md says."""
 _START_S: Final = 60.0
 
 
@@ -61,12 +63,13 @@ class Cluster:
 
     def _start(self, ip: str) -> None:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
-        command += [f"--node-ip-address={ip}", "--num-cpus=8", f"--object-store-memory={_STORE_BYTES}"]
+        command += [f"--node-ip-address={ip}", f"--object-store-memory={_STORE_BYTES}"]
         if ip == _HEAD:
-            command += ["--head", f"--port={self._port}", "--num-gpus=0", "--include-dashboard=false"]
+            command += ["--head", f"--port={self._port}", "--include-dashboard=false"]
+            command += ["--num-cpus=0", "--num-gpus=0"]
             command += [f"--temp-dir={self._folder}"]
         else:
-            command += [f"--address={self.address}", f"--num-gpus={GPUS}"]
+            command += [f"--address={self.address}", f"--num-cpus={GPUS}", f"--num-gpus={GPUS}"]
         log = self._folder.with_suffix(f".{ip}.log")
         with log.open("wb") as output:
             self._nodes[ip] = subprocess.Popen(
