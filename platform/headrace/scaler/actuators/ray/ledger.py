@@ -26,7 +26,7 @@ NAME: Final = "ledger"
 
 _WATCH_S: Final = 2.0
 """A watch that sees no change returns after so long: a sign of life."""
-_ADOPT_S: Final = 5.0
+_ADOPT_S: Final = 2.0
 _AGAIN_S: Final = 0.5
 _LOOK_S: Final = 1.0
 _START_S: Final = 30.0
