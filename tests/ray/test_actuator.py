@@ -61,7 +61,7 @@ class TestRay(Handling):
         async with self.started(make) as actuator:
             first, *_ = await self.order(actuator, GPUS * len(cluster.nodes))
             waiting, late = await self.order_in_vain(actuator, 2)
-            assert notes(actuator)[waiting] == "waits for 1 GPU (0 of 4 free)"
+            assert notes(actuator)[waiting] == "waits for 1 GPU (0 of 4 free) and 1 CPU (0 of 4 free)"
             assert not any(notes(actuator)[name] for name in notes(actuator) if name not in {waiting, late})
 
             # Called off; it has never run.

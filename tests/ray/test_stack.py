@@ -85,11 +85,15 @@ def ready(stack: Stack) -> list[str]:
 def test_the_first_event_is_answered_by_a_worker_on_a_node(stack: Stack, cluster: Cluster) -> None:
     assert workers(stack) == 0
 
-    assert ask(stack).json()["choices"]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, stack)
+        wait_until(lambda: len(started(stack)) == 1, "a start")
+        (name,) = started(stack)
+        wait_until(lambda: bool(processes(name)), "its worker")
+        (worker,) = processes(name)
+        assert cluster.node_of(worker) in cluster.nodes
+        assert answer.result().json()["choices"]
 
-    (name,) = ready(stack)
-    (worker,) = processes(name)
-    assert cluster.node_of(worker) in cluster.nodes
     has_none(stack)
     assert not processes(name)
 

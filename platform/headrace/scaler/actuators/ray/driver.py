@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from headrace import __version__
 from headrace.contracts.errors import SetupError
@@ -21,6 +21,7 @@ from headrace.settings import RaySettings, load
 _HEAD: Final = "node:__internal_head__"
 """A resource that Ray gives to the head alone: without its head a cluster is none."""
 _REACH_S: Final = 5.0
+_AGAIN_S: Final = 0.5
 _SAID_CHARS: Final = 400
 _LIMIT_BYTES: Final = 64 << 20
 
@@ -86,6 +87,9 @@ async def _ledger() -> Any:
         )
         try:
             version = await ledger.open.remote()
+        except ActorUnavailableError:
+            await asyncio.sleep(_AGAIN_S)  # it is being started anew
+            continue
         except RayError as error:
             raise SetupError(
                 f"The ledger cannot run on the Ray cluster: is headrace {__version__} installed on its head? "
@@ -94,7 +98,7 @@ async def _ledger() -> Any:
         if version == __version__:
             return ledger
         ray.kill(ledger)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _watch(ledger: Any, writer: asyncio.StreamWriter) -> None:

@@ -18,29 +18,29 @@ from headrace import __version__
 from headrace.scaler.actuator import Cause, Ending, Exit, NewUnit, Unit
 from headrace.scaler.actuators.child import judged
 from headrace.scaler.actuators.ray.book import Book
-from headrace.scaler.actuators.ray.messages import Answer, Needs, Order, State
-from headrace.scaler.actuators.ray.notes import why_waiting
+from headrace.scaler.actuators.ray.messages import NEEDS, Answer, Needs, Order, State
+from headrace.scaler.actuators.ray.notes import Room, may_start, why_waiting
 from headrace.scaler.actuators.ray.worker import WorkerActor
 
 NAME: Final = "ledger"
 
 _WATCH_S: Final = 2.0
 """A watch that sees no change returns after so long: a sign of life."""
-_ADOPT_S: Final = 5.0
+_ADOPT_S: Final = 2.0
 _AGAIN_S: Final = 0.5
 _LOOK_S: Final = 1.0
-_START_S: Final = 5.0
-"""An actor that has what it needs answers after so long. Ray does not say whether it is still to get that."""
+_START_S: Final = 30.0
+"""Who has not answered after so long, and may have what it needs, more likely has not: others use it."""
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Seat:
-    """An actor. needs: None when another ledger has ordered it. is_placed: it has got what it needs."""
+    """An actor. is_placed: it has got what it needs, and answers."""
 
     actor: Any
-    needs: Needs | None = None
+    needs: Needs
     is_placed: bool = False
 
 
@@ -90,7 +90,7 @@ class Ledger:
             ray.remote(WorkerActor)
             .options(
                 # All that must be known of it while it waits for resources, and cannot answer.
-                name=" ".join(new),
+                name=" ".join((*new, NEEDS.dump_json(needs).decode())),
                 lifetime="detached",
                 num_gpus=needs.num_gpus,
                 num_cpus=needs.num_cpus,
@@ -114,10 +114,12 @@ class Ledger:
             seat.actor.drain.remote(drain_s)
 
     async def _adopt(self) -> None:
-        names = [name.split(" ") for name in await asyncio.to_thread(ray.util.list_named_actors)]
-        for new in (NewUnit(*parts) for parts in names if len(parts) == len(NewUnit._fields)):
-            actor = await asyncio.to_thread(ray.get_actor, " ".join(new))
-            self._take(Unit(*new, started_at_s=time.time()), _Seat(actor))
+        for name in await asyncio.to_thread(ray.util.list_named_actors):
+            *words, needs = name.split(" ", len(NewUnit._fields))
+            if words:  # our own has none before it
+                new = NewUnit(*words)
+                seat = _Seat(await asyncio.to_thread(ray.get_actor, name), NEEDS.validate_json(needs))
+                self._take(Unit(*new, started_at_s=time.time()), seat)
         # Who is told to end already is better known before anything is decided.
         until_s = time.monotonic() + _ADOPT_S
         while not all(seat.is_placed for seat in self._seats.values()) and time.monotonic() < until_s:
@@ -149,15 +151,20 @@ class Ledger:
 
     async def _explain(self, unit_id: str, seat: _Seat) -> None:
         """Say why it waits, for as long as it does."""
-        await asyncio.sleep(_START_S - _LOOK_S)
         while True:
             await asyncio.sleep(_LOOK_S)
-            nodes, free = await asyncio.to_thread(_resources)
+            room = await asyncio.to_thread(_room)
             unit = self._book.unit(unit_id)
             if seat.is_placed or unit is None:
                 return
-            note = why_waiting(seat.needs, nodes, free) if seat.needs else "waits for room on the Ray cluster"
-            self._put(replace(unit, note=note))
+            is_late = time.time() - unit.started_at_s > _START_S
+            if is_late or not self._may_start(seat, room):
+                self._put(replace(unit, note=why_waiting(seat.needs, room)))
+
+    def _may_start(self, seat: _Seat, room: Room) -> bool:
+        waiting = [each for each in self._seats.values() if not each.is_placed]
+        placed = [each.needs for each in self._seats.values() if each.is_placed]
+        return may_start(seat.needs, waiting.index(seat), placed, room)
 
     def _is_stopping(self, unit_id: str) -> bool:
         unit = self._book.unit(unit_id)
@@ -196,6 +203,5 @@ def _lost(error: RayError, *, is_placed: bool, is_stopping: bool) -> tuple[Cause
     return Cause.FAILED, f"could not be started on Ray: {words[-1] if words else repr(error)}"
 
 
-def _resources() -> tuple[list[dict[str, float]], dict[str, float]]:
-    """Of each living node, and what is free of all."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]], ray.available_resources()
+def _room() -> Room:
+    return Room([node["Resources"] for node in ray.nodes() if node["Alive"]], ray.available_resources())

@@ -81,5 +81,6 @@ class Ask:
     told: int = 0
 
 
+NEEDS: Final = TypeAdapter(Needs)
 WORDS: Final = TypeAdapter(Word)
 ASKS: Final = TypeAdapter(Ask)
