@@ -170,7 +170,7 @@ async def _configure(plane: ControlPlane, variables: dict[str, str]) -> None:
 
 
 def have_drained(runs: list[Run]) -> bool:
-    """Whether none was cut short. One that still loads its modules has nothing to drain, and dies of SIGTERM."""
+    """Whether none was cut short. One that still loads its modules has nothing to drain: SIGTERM ends it."""
     return {run.exit_code for run in runs} <= {0, -signal.SIGTERM}
 
 
