@@ -208,7 +208,6 @@ def test_a_version_that_is_not_well_is_taken_out_again(frail: Frail) -> None:
     # Trusted is who has been well for a while.
     wait_until(lambda: b"trusted/frail" in [r.key for r in frail.read(_TOPICS.scaler)], "trust", 30)
     good = frail.listed()["version"]
-    time_s = time.monotonic()
     frail.break_("load3")
     with Callers(frail) as callers:
         bad = frail.deploy(3)
@@ -225,7 +224,6 @@ def test_a_version_that_is_not_well_is_taken_out_again(frail: Frail) -> None:
     told = frail.stack.run("models").stdout
     assert f"version {bad} was taken out" in told
     assert any("the weights are broken" in each.reason for each in frail.decisions())
-    assert time.monotonic() - time_s < 60
     frail.mend("load3")
 
 

@@ -105,7 +105,6 @@ def test_from_none_and_back(elastic: Stack) -> None:
 
     assert ask(elastic).json()["choices"]
 
-    assert workers(elastic) == 1
     has_none(elastic)
     seen = decisions(elastic)
     assert [each.target for each in seen if each.actions] == [1, 0]

@@ -1,5 +1,6 @@
 """A virtual environment for each client version, made on demand from pinned, hashed requirements."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,14 @@ def environment(name: str) -> Path:
     python = folder / "bin" / "python"
     wanted = (ROOT / "requirements" / f"{name}.txt").read_text()
     made_from = folder / "requirements.txt"
-    if not (made_from.exists() and made_from.read_text() == wanted):
-        _uv("venv", "--clear", "--python", sys.executable, str(folder))
-        _uv("pip", "install", "--python", str(python), "--require-hashes", "-r", f"requirements/{name}.txt")
-        made_from.write_text(wanted)  # last, so that half an environment is made again
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run beside one another
+        if not (made_from.exists() and made_from.read_text() == wanted):
+            _uv("venv", "--clear", "--python", sys.executable, str(folder))
+            packages = ("--require-hashes", "-r", f"requirements/{name}.txt")
+            _uv("pip", "install", "--python", str(python), *packages)
+            made_from.write_text(wanted)  # last, so that half an environment is made again
     return python
 
 
