@@ -16,8 +16,10 @@ from tests.stack import Stack, wait_until
 
 from headrace.contracts import headers as h
 from headrace.contracts.decisions import Decision
+from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Topics
-from headrace.core.ports import Record
+from headrace.core.ports import Outgoing, Record
+from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.settings import KafkaSettings
 
@@ -262,6 +264,27 @@ def test_a_start_that_hangs_is_ended(frail: Frail) -> None:
     assert frail.ask()["version"] == 2, "the old version serves"
     frail.mend("start4")
     wait_until(lambda: frail.ask()["version"] == 4 or "rolled_back" in frail.listed(), "an end of it")
+
+
+def test_a_worker_that_is_declared_dead_ends(frail: Frail) -> None:
+    wait_until(frail.is_whole, "two workers")
+    victim = min(frail.workers().values(), key=lambda each: str(each["id"]))
+
+    async def declare() -> None:
+        settings = KafkaSettings(bootstrap_servers=frail.stack.kafka_bootstrap_servers)
+        producer = Producer(settings, source="test")
+        await producer.start()
+        try:
+            event = Obituary(worker=victim["id"], group="headrace.frail", sent_at_s=time.time())
+            key = f"obituary/{victim['id']}".encode()
+            await (await producer.send(Outgoing(_TOPICS.control, event.encode(), key)))
+        finally:
+            await producer.stop()
+
+    with Callers(frail) as callers:
+        asyncio.run(declare())
+        wait_until(lambda: victim["id"] not in frail.workers() and frail.is_whole(), "another in its place")
+    assert callers.faults == []
 
 
 def test_a_worker_that_is_not_heard_is_replaced(frail: Frail) -> None:

@@ -17,6 +17,8 @@ ENGINE_DIED: Final = 86
 """Exit code of a worker whose engine can serve no more."""
 UNWELL: Final = 87
 """Exit code of a worker whose canaries failed. It has said why, and left its group."""
+BURIED: Final = 88
+"""Exit code of a worker that has heard its own obituary: others have what it held."""
 MAX_RUNNING: Final = 256
 """Jobs that a heartbeat names; a record of 15 kB."""
 

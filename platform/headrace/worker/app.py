@@ -14,6 +14,7 @@ from dataclasses import replace
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
 from headrace.contracts.events import (
+    BURIED,
     ENGINE_DIED,
     MAX_RUNNING,
     UNWELL,
@@ -154,7 +155,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             running=loop.jobs(MAX_RUNNING),
             health=canary.health,
         )
-        _hear(news, loop, parts, source)
+        _hear(news, loop, parts, source, bench.spec.id)
         follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
         await news.catch_up()
@@ -260,8 +261,9 @@ def _parts(  # what the loop works with is made of these
     )
 
 
-def _hear(news: Control, loop: Loop, parts: Parts, source: WorkConsumer) -> None:
+def _hear(news: Control, loop: Loop, parts: Parts, source: WorkConsumer, worker_id: str) -> None:
     """What is done about each kind of event on `control`."""
+    began_s = time.time()
 
     def cancel(event: Cancel, record: Record) -> None:
         trusted = parts.trust.judge_cancel(record.headers, event.request_id)
@@ -269,6 +271,10 @@ def _hear(news: Control, loop: Loop, parts: Parts, source: WorkConsumer) -> None
         loop.cancel(event.request_id, trusted=trusted)
 
     def bury(event: Obituary, _: Record) -> None:
+        if event.worker == worker_id and event.sent_at_s > began_s:
+            _log.error("declared dead, as on a machine that was cut off: others have its requests; ending")
+            logging.shutdown()
+            os._exit(BURIED)
         parts.suspects.learn(heard(event.blamed))  # before anything that it held is free
         source.buried(event)
 

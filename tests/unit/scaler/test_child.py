@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from headrace.contracts.events import ENGINE_DIED
+from headrace.contracts.events import BURIED, ENGINE_DIED
 from headrace.scaler.actuator import Cause
 from headrace.scaler.actuators.child import judged
 
@@ -15,6 +15,7 @@ from headrace.scaler.actuators.child import judged
         (0, Cause.ASKED, "ended"),
         (1, Cause.FAILED, "exit code 1"),
         (ENGINE_DIED, Cause.CRASHED, "engine died"),
+        (BURIED, Cause.KILLED, "took it for dead"),
         (-signal.SIGKILL, Cause.KILLED, "signal 9"),
         (-signal.SIGTERM, Cause.KILLED, "signal 15"),
         (-signal.SIGINT, Cause.FAILED, "signal 2"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from headrace.contracts.events import ENGINE_DIED
+from headrace.contracts.events import BURIED, ENGINE_DIED
 from headrace.core.journal import InFlight, read
 from headrace.scaler.actuator import Cause, NewUnit
 from headrace.settings import environment
@@ -27,6 +27,8 @@ def judged(exit_code: int, *, is_stopping: bool = False) -> tuple[Cause, str]:
         return Cause.ASKED, "has ended"
     if exit_code == ENGINE_DIED:
         return Cause.CRASHED, "ended because its engine died"
+    if exit_code == BURIED:
+        return Cause.KILLED, "ended because others took it for dead"
     if exit_code > 0:
         return Cause.FAILED, f"ended with exit code {exit_code}"
     reason = f"was killed by signal {-exit_code}"
