@@ -55,6 +55,7 @@ class ControlPlane:
         server = authority.issue_cert(HOST)
         server.private_key_pem.write_to_path(str(folder / "server.key"))
         server.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
+        self._admin = self._kubeconfig("admin", "admin", "default")
         self._write_keys()
         (folder / "tokens.csv").write_text("admin,admin,admin,system:masters\n")
 
@@ -84,7 +85,7 @@ class ControlPlane:
         self._run("kube-scheduler", *self._part("kube-scheduler", self._ports[4]))
         self._run(
             "kwok",
-            *(str(PARTS / "kwok"), f"--kubeconfig={self._kubeconfig('admin', 'admin', 'default')}"),
+            *(str(PARTS / "kwok"), f"--kubeconfig={self._admin}"),
             *(f"--manage-nodes-with-label-selector={'='.join(*FAKE.items())}", "--manage-all-nodes=false"),
             *("--node-lease-duration-seconds=0", f"--server-address={HOST}:{self._ports[5]}"),
         )
@@ -123,7 +124,7 @@ class ControlPlane:
 
     def client(self) -> AsyncClient:
         """Who may do everything."""
-        return AsyncClient(KubeConfig.from_file(self._kubeconfig("admin", "admin", "default")))
+        return AsyncClient(KubeConfig.from_file(self._admin))
 
     async def furnish(self, namespace: str) -> Path:
         """A new namespace with the scaler's account and rights; the kubeconfig of that account."""
@@ -148,8 +149,7 @@ class ControlPlane:
         await client.close()
 
     def _part(self, name: str, port: int) -> list[str]:
-        admin = self._kubeconfig("admin", "admin", "default")
-        files = (f"--{kind}kubeconfig={admin}" for kind in ("", "authentication-", "authorization-"))
+        files = (f"--{kind}kubeconfig={self._admin}" for kind in ("", "authentication-", "authorization-"))
         return [
             str(PARTS / name),
             *files,

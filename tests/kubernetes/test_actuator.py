@@ -113,7 +113,7 @@ async def test_an_older_epoch_is_refused(one: Bench, given: Settings) -> None:
 async def test_nothing_is_done_to_what_has_changed_since(one: Bench, client: AsyncClient) -> None:
     await one.act(start=2)
     await one.until_running(2)
-    await one.actuator._deployments.stop()  # as if the watch were slow
+    one.actuator._deployments._task.cancel()  # as if the watch were slow
     scale = DeploymentScale(metadata=ObjectMeta(name=NAME), spec=ScaleSpec(replicas=5))
     await client.replace(scale, NAME, namespace=one.namespace)
 
@@ -243,12 +243,26 @@ async def test_a_replica_that_gets_no_pod_says_so(one: Bench, client: AsyncClien
     assert await one.until_running(1) == [there]
 
 
-async def test_whoever_hangs_is_killed_and_not_followed(one: Bench) -> None:
-    await one.act(start=2)
-    hung, other = await one.until_running(2)
-    await one.act(stop=[hung], force=True)
-    assert await one.until_running(1) == [other]
-    assert (await one.deployments())[NAME].spec.replicas == 1
+async def test_whoever_hangs_is_killed_and_not_followed(
+    plane: ControlPlane, kubeconfig: Path, tmp_path: Path, client: AsyncClient, namespace: str
+) -> None:
+    await plane.node("hanging", 2, FAKE | {"of": namespace})
+    path = template(tmp_path, nodeSelector={"of": namespace})
+    async with bench(settings(kubeconfig, path), client, namespace) as one:
+        await one.act(start=2)
+        hung, other = await one.until_running(2)
+        # Nobody ends its containers any more.
+        silent = {"metadata": {"labels": dict.fromkeys(FAKE)}}
+        await client.patch(Node, "hanging", silent, patch_type=PatchType.MERGE)
+
+        await one.act(stop=[hung], force=True)
+
+        await one.until(lambda: one.actuator._pods.found[hung].is_leaving, "Kubernetes to begin")
+        assert one.units[hung].stopping
+        await one.act()
+        assert await one.until_running(1) == [other]
+        assert (await one.deployments())[NAME].spec.replicas == 1
+        await client.delete(Node, "hanging")
 
 
 async def test_versions_and_models_that_are_done_leave_nothing(one: Bench) -> None:

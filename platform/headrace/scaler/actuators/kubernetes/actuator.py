@@ -54,6 +54,7 @@ class Kubernetes:
         self._deaths = Deaths()
         self._exits: list[Exit] = []
         self._acts = False
+        self._doomed: set[str] = set()
         self._units: list[Unit] = []
         self.changed = asyncio.Event()
 
@@ -68,9 +69,11 @@ class Kubernetes:
 
     async def stop(self) -> None:
         """Pods go on."""
+        self._deployments.halt()
+        self._pods.halt()
+        await self._cluster.close()
         await self._deployments.stop()
         await self._pods.stop()
-        await self._cluster.close()
 
     async def stand_back(self) -> None:
         """Pods go on. Whoever acts tells of their ends."""
@@ -111,16 +114,28 @@ class Kubernetes:
         ends: defaultdict[str | None, list[Ending]] = defaultdict(list)
         for ending in orders.ends:
             ends[deployment_of(ending.unit_id, self._pods.found)].append(ending)
+            if ending.force:
+                self._doomed.add(ending.unit_id)
         for name, standing in self._standings().items():
             if name in ends:
                 yield self._writer.shrink(standing, ends[name], epoch)
         for (model, version), number in Counter((new.model, new.version) for new in orders.starts).items():
             yield self._writer.grow(model, version, number, epoch)
+        for name in self._due():
+            yield self._cluster.kill(name)
         for each in list(found.values()):
             if each.replicas and self._writer.is_old(each):
                 yield self._writer.renew(each, epoch)
         for name in unneeded(self._standings().values(), orders.targets):
             yield self._writer.delete(found[name], epoch)
+
+    def _due(self) -> list[str]:
+        """Whoever hangs is killed when Kubernetes has begun to end it: before that, another would follow."""
+        pods = self._pods.found
+        self._doomed &= pods.keys()
+        due = [name for name in self._doomed if pods[name].is_leaving]
+        self._doomed.difference_update(due)
+        return due
 
     def _standings(self) -> dict[str, Standing]:
         return standings(self._deployments.found, self._pods.found)

@@ -1,5 +1,6 @@
 """The API server: lists, watches and changes, with errors that say what to do."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Cluster:
 
     def __init__(self, settings: KubernetesSettings) -> None:
         """Raises: SetupError: there is no cluster to be reached by these settings."""
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
         try:
             file = settings.kubeconfig
             found = KubeConfig.from_file(file) if file is not None else KubeConfig.from_env()

@@ -19,6 +19,7 @@ _PATIENCE_S: Final = 3.0
 """So long what was known last is taken for true after the connection broke."""
 _STALE_S: Final = 25.0
 """More than a quiet watch and a list that times out."""
+_HALT_S: Final = 1.0
 _PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 5.0
 
@@ -33,6 +34,8 @@ class Follower(Generic[T]):
         self._kind: Kind[T] = kind
         self._changed: Callable[[T | None, T | None], None] = changed
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_halted = False
         self._heard_s = 0.0
         self._broken_s: float | None = None
         self.found: dict[str, T] = {}
@@ -44,13 +47,22 @@ class Follower(Generic[T]):
             Unavailable: they cannot be listed.
         """
         revision = await self._list()
-        self._task = asyncio.create_task(self._follow(revision))
+        self._begin(revision)
+
+    def halt(self) -> None:
+        """Follow no more, when what is under way is done. The client loses a connection that is cancelled
+        while it is made, so that is the last resort of `stop`.
+        """
+        self._is_halted = True
 
     async def stop(self) -> None:
-        """Follow no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Wait until that is so; the cluster is closed by then, and no watch goes on."""
+        self.halt()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_HALT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def check(self) -> None:
         """Raises: Unavailable: what is known may be old."""
@@ -64,7 +76,7 @@ class Follower(Generic[T]):
         self._broken_s = -math.inf
         if self._task is not None:
             self._task.cancel()
-        self._task = asyncio.create_task(self._follow(None))
+        self._begin(None)
 
     def put(self, item: T) -> None:
         """One is so now; what is older than what is known says nothing."""
@@ -73,20 +85,29 @@ class Follower(Generic[T]):
             self.found[item.name] = item
             self._changed(before, item)
 
+    def _begin(self, revision: int | None) -> None:
+        self._task = asyncio.create_task(self._follow(revision))
+        self._tasks.add(self._task)
+        self._task.add_done_callback(self._tasks.discard)
+
     async def _follow(self, revision: int | None) -> None:
         pause_s = _PAUSE_S
-        while True:
+        while not self._is_halted:
             try:
                 if revision is None:
                     revision = await self._list()
-                pause_s = _PAUSE_S
-                await self._watch(revision)
+                    pause_s = _PAUSE_S
+                else:
+                    await self._watch(revision)
+                    revision = None
             except HeadraceError as error:
+                revision = None
+                if self._is_halted:
+                    return
                 self._broken_s = time.monotonic() if self._broken_s is None else self._broken_s
                 _log.warning("%s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-            revision = None
 
     async def _list(self) -> int:
         listed, revision = await self._cluster.list(self._kind)

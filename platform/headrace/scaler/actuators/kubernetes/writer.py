@@ -47,10 +47,7 @@ class Writer:
         await self._change(known, number, epoch)
 
     async def shrink(self, standing: Standing, endings: Sequence[Ending], epoch: int) -> None:
-        """Without these. Kubernetes learns first who they are, and then that there are to be fewer.
-
-        Whoever hangs is killed last: the scale is lower by then, so that nobody follows it.
-        """
+        """Without these. Kubernetes learns first who they are, and then that there are to be fewer."""
         asked = {each.unit_id for each in endings}
         victims = {pod.name for pod in standing.staying} & asked
         for pod in standing.staying:
@@ -59,9 +56,6 @@ class Writer:
                 await self._value(pod, _GOING if is_victim else None)
         missing = min(standing.missing, sum(map(is_placeholder, asked)))
         await self._change(standing.deployment, -len(victims) - missing, epoch)
-        for each in endings:
-            if each.force and not is_placeholder(each.unit_id):
-                await self._cluster.kill(each.unit_id)
 
     async def renew(self, known: Deployment, epoch: int) -> None:
         """Make its pods from the operator's template as it is now."""
