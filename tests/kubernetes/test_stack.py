@@ -72,10 +72,11 @@ class Site:
             answers = list(pool.map(lambda _: self.ask(prefer="respond-async"), range(number)))
         return {answer.raise_for_status().json()["id"] for answer in answers}
 
-    def until_done(self, names: set[str]) -> None:
+    def until_done(self, names: set[str], again: int = 0) -> None:
+        """Wait until all are answered: once each, but for so many that a dead worker had not committed."""
         wait_until(lambda: names <= self.answers().keys(), "all jobs to end", 90)
         told = self.answers()
-        assert {name: told[name] for name in names} == dict.fromkeys(names, 1), "answered once each"
+        assert sum(told[name] - 1 for name in names) <= again
 
     def until_none(self) -> None:
         wait_until(lambda: not self.kubelet.alive and not self.pods(), "no pod", 60)
@@ -252,7 +253,7 @@ def test_a_worker_that_is_killed_begins_anew_in_its_pod(site: Site) -> None:
         lambda: f"obituary/{busy.id}".encode() in {e.key for e in site.read(_TOPICS.control)}, "its obituary"
     )
     assert time.monotonic() - killed_s < 8, "before Kafka's session ends"
-    site.until_done(jobs)
+    site.until_done(jobs, again=4)
     wait_until(lambda: [run.pod for run in site.kubelet.runs].count(busy.unit) == 2, "it to begin anew")
     assert "and begins anew in its pod" in site.scaler_log
     site.until_none()
