@@ -64,7 +64,8 @@ class Collector:
             metric = self._metrics.get((service, name))
         if metric is None:
             return []
-        return list(getattr(metric, metric.WhichOneof("data")).data_points)
+        kind = metric.WhichOneof("data")  # None: nothing was measured yet
+        return [] if kind is None else list(getattr(metric, kind).data_points)
 
 
 @contextmanager

@@ -155,7 +155,8 @@ class Scaler:
             fault = self.fleet.verdict(ended)
             if fault is not None:
                 count = self.fleet.failed(unit.model, fault, time.time())
-                _log.warning("worker %s of %s %s: %s (%d)", unit.id, unit.model, ended.reason, fault, count)
+                why = "" if fault == ended.reason else f": {fault}"
+                _log.warning("worker %s of %s %s%s (%d)", unit.id, unit.model, ended.reason, why, count)
             else:
                 level = logging.INFO if ended.cause is Cause.ASKED else logging.WARNING
                 _log.log(level, "worker %s of %s %s", unit.id, unit.model, ended.reason)

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import openai
@@ -37,6 +38,19 @@ def check_create() -> None:
     Response.model_validate(response.model_dump(), strict=False)
 
 
+def until_history_is(response_id: str, texts: list[str]) -> None:
+    """What the archive has of it, which is a moment behind."""
+    found: list[str] = []
+    for _ in range(100):
+        with suppress(openai.NotFoundError):
+            items = client.responses.input_items.list(response_id, order="asc").data
+            found = [item.content[0].text for item in items]
+        if found == texts:
+            return
+        time.sleep(0.2)
+    raise AssertionError(found)
+
+
 def check_items_and_history() -> None:
     said = [
         {"role": "user", "content": "first"},
@@ -45,15 +59,11 @@ def check_items_and_history() -> None:
     ]
     first = client.responses.create(model=MODEL, input=said)
     assert first.output_text == "third"
-    time.sleep(1.5)
-    items = client.responses.input_items.list(first.id, order="asc").data
-    assert [item.content[0].text for item in items] == ["first", "second", "third"]
+    until_history_is(first.id, ["first", "second", "third"])
     second = client.responses.create(model=MODEL, input="fourth", previous_response_id=first.id)
     assert second.output_text == "fourth"
     assert second.previous_response_id == first.id
-    time.sleep(1.5)
-    items = client.responses.input_items.list(second.id, order="asc").data
-    assert [item.content[0].text for item in items] == ["first", "second", "third", "third", "fourth"]
+    until_history_is(second.id, ["first", "second", "third", "third", "fourth"])
 
 
 def check_stream() -> None:
