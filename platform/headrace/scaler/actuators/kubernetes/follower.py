@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from headrace.contracts.errors import HeadraceError, Unavailable
 from headrace.scaler.actuators.kubernetes.cluster import Cluster, Kind, T
@@ -34,8 +33,8 @@ class Follower(Generic[T]):
         self._kind: Kind[T] = kind
         self._changed: Callable[[T | None, T | None], None] = changed
         self._task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._is_halted = False
+        self._doubt = asyncio.Event()
         self._heard_s = 0.0
         self._broken_s: float | None = None
         self.found: dict[str, T] = {}
@@ -47,36 +46,32 @@ class Follower(Generic[T]):
             Unavailable: they cannot be listed.
         """
         revision = await self._list()
-        self._begin(revision)
+        self._task = asyncio.create_task(self._follow(revision))
 
     def halt(self) -> None:
-        """Follow no more, when what is under way is done. The client loses a connection that is cancelled
-        while it is made, so that is the last resort of `stop`.
+        """Follow no more, when what is under way is done: `stop` waits for that.
+
+        The client loses a connection that is cancelled while it is made, so that is the last resort.
         """
         self._is_halted = True
 
     async def stop(self) -> None:
-        """Wait until that is so; the cluster is closed by then, and no watch goes on."""
-        self.halt()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_HALT_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """To be called when the cluster is closed, so that no watch goes on."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_HALT_S)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def check(self) -> None:
         """Raises: Unavailable: what is known may be old."""
         now_s = time.monotonic()
         is_broken = self._broken_s is not None and now_s - self._broken_s > _PATIENCE_S
-        if is_broken or now_s - self._heard_s > _STALE_S:
+        if self._doubt.is_set() or is_broken or now_s - self._heard_s > _STALE_S:
             raise Unavailable(f"the {self._kind.plural} of the cluster are not known now")
 
     def doubt(self) -> None:
         """Something was changed and nobody knows whether: nothing is known until all are listed again."""
-        self._broken_s = -math.inf
-        if self._task is not None:
-            self._task.cancel()
-        self._begin(None)
+        self._doubt.set()
 
     def put(self, item: T) -> None:
         """One is so now; what is older than what is known says nothing."""
@@ -84,11 +79,6 @@ class Follower(Generic[T]):
         if before is None or before.revision < item.revision:
             self.found[item.name] = item
             self._changed(before, item)
-
-    def _begin(self, revision: int | None) -> None:
-        self._task = asyncio.create_task(self._follow(revision))
-        self._tasks.add(self._task)
-        self._task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, revision: int | None) -> None:
         pause_s = _PAUSE_S
@@ -98,8 +88,7 @@ class Follower(Generic[T]):
                     revision = await self._list()
                     pause_s = _PAUSE_S
                 else:
-                    await self._watch(revision)
-                    revision = None
+                    revision = await self._watch(revision)
             except HeadraceError as error:
                 revision = None
                 if self._is_halted:
@@ -110,6 +99,7 @@ class Follower(Generic[T]):
                 pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     async def _list(self) -> int:
+        is_doubted = self._doubt.is_set()
         listed, revision = await self._cluster.list(self._kind)
         # What we have written since the list was made is newer than it.
         gone = [name for name, item in self.found.items() if name not in listed and item.revision <= revision]
@@ -117,28 +107,42 @@ class Follower(Generic[T]):
             self._drop(name)
         for item in listed.values():
             self.put(item)
-        self._heard()
+        if is_doubted:
+            self._doubt.clear()
+        self._hear()
         return revision
 
-    async def _watch(self, revision: int) -> None:
-        """Until it has been quiet for a while.
+    async def _watch(self, revision: int) -> int:
+        """Until it has been quiet for a while, or there is doubt: then lists them again.
 
         Raises:
             Unavailable: it broke, or goes back too far to be had.
         """
         async with aclosing(self._cluster.watch(self._kind, revision)) as changes:
             while True:
+                coming = asyncio.ensure_future(anext(changes))
                 try:
-                    async with asyncio.timeout(_QUIET_S):
-                        item, is_gone = await anext(changes)
-                except TimeoutError:
-                    return
-                self._heard()
+                    await self._wait(coming)
+                    if not coming.done():
+                        return await self._list()
+                finally:
+                    coming.cancel()
+                    await asyncio.wait([coming])
+                item, is_gone = coming.result()
+                self._hear()
                 self.put(item)
                 if is_gone:
                     self._drop(item.name)
 
-    def _heard(self) -> None:
+    async def _wait(self, coming: asyncio.Future[tuple[T, bool]]) -> None:
+        doubt = asyncio.create_task(self._doubt.wait())
+        try:
+            waits: list[asyncio.Future[Any]] = [coming, doubt]
+            await asyncio.wait(waits, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            doubt.cancel()
+
+    def _hear(self) -> None:
         self._heard_s, self._broken_s = time.monotonic(), None
 
     def _drop(self, name: str) -> None:
