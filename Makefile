@@ -16,7 +16,8 @@ demo: $(VENV)/.demo  ## A real model answers through a real Kafka
 	$(BIN)/python -m headrace demo
 
 test: $(VENV)/.dev check  ## Every test, on real parts
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/contract tests/broker tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/contract tests/broker
+	$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 # vLLM and torch warn of each other's plans, so warnings are no errors here.
 test-vllm: $(VLLM)/.made  ## The engines vllm and torch, on a CPU: 6 GB of packages, a quarter of an hour

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Final
 
 from headrace.contracts import headers as h
 from headrace.contracts.errors import EngineDied, SetupError, Unavailable
@@ -51,6 +52,8 @@ from headrace.worker.replies import Replies
 from headrace.worker.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
+
+_LAST_WORD_S: Final = 1.0
 
 
 async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
@@ -170,6 +173,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             await source.stop()
             await bench.heartbeat.become(WorkerState.FAILED, unwell)
             _log.error("not well: %s", unwell)
+            # Who sees us end reads why a moment later.
+            await asyncio.sleep(_LAST_WORD_S)
             # No farewell to the engine: one that hangs would keep us.
             logging.shutdown()
             os._exit(UNWELL)
