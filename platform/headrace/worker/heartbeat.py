@@ -65,14 +65,15 @@ class Heartbeat:
         self._spec = spec
         self._started_at_s = time.time()
         self._state = WorkerState.STARTING
+        self._reason: str | None = None
         self.vitals: Callable[[], Vitals] = Vitals
 
     async def become(self, state: WorkerState, reason: str | None = None) -> None:
         """Change state and say so."""
-        self._state = state
-        await self.beat(reason)
+        self._state, self._reason = state, reason
+        await self.beat()
 
-    async def beat(self, reason: str | None = None) -> None:
+    async def beat(self) -> None:
         """Say so once. A beat that cannot be sent is only logged: the next one follows."""
         vitals = self.vitals()
         event = WorkerHeartbeat(
@@ -95,7 +96,7 @@ class Heartbeat:
             group=vitals.group,
             started_at_s=self._started_at_s,
             sent_at_s=time.time(),
-            reason=reason,
+            reason=self._reason,
             signature=vitals.signature,
             running=vitals.running,
             unit=self._spec.unit,
