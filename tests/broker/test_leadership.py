@@ -32,7 +32,7 @@ async def candidate(settings):
     made = []
 
     async def make(publisher=lambda producer: producer):
-        leadership = Leadership(kafka, topic, publisher(producer), Outgoing(topic, b"{}", b"leader"))
+        leadership = Leadership(kafka, topic, publisher(producer), lambda: Outgoing(topic, b"{}", b"leader"))
         await leadership.start()
         made.append(leadership)
         return leadership

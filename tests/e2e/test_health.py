@@ -1,6 +1,7 @@
 """Workers that are not well, and versions: what is found, what is done, and that no request suffers."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from tests.stack import Stack, wait_until
 
@@ -77,8 +79,8 @@ class Frail:
         (function / "handler.py").write_text(code)
         return function
 
-    def deploy(self, version: int) -> str:
-        done = self.stack.run("deploy", "--json", str(self.write(self._folder, version)))
+    def deploy(self, version: int, manifest: str = _MANIFEST) -> str:
+        done = self.stack.run("deploy", "--json", str(self.write(self._folder, version, manifest)))
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["version"])
 
@@ -91,6 +93,14 @@ class Frail:
     def workers(self, state: str = "ready") -> dict[str, dict[str, Any]]:
         mine = (each for each in self.stack.status()["workers"] if each["model"] == "frail")
         return {each["id"]: each for each in mine if each["state"] == state}
+
+    def processes(self) -> int:
+        """Workers that run, whatever they say of themselves."""
+        found = 0
+        for process in self.stack.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += "worker" in process.cmdline()
+        return found
 
     def ask(self, value: object = 1) -> Any:
         asked = {"model": "frail", "input": value}
@@ -299,3 +309,30 @@ def test_a_worker_that_is_not_heard_is_replaced(frail: Frail) -> None:
     assert callers.faults == []
     with pytest.raises(ProcessLookupError):
         os.kill(victim["pid"], 0)
+
+
+def test_without_room_old_workers_go_first_one_by_one(frail: Frail) -> None:
+    wait_until(frail.is_whole, "two workers")
+    before = len(frail.decisions())
+    answered = len(frail.read(_TOPICS.replies))
+    most = 0
+
+    def is_over() -> bool:
+        nonlocal most
+        most = max(most, frail.processes())
+        return {each["version"] for each in frail.workers().values()} == {version} and frail.is_whole()
+
+    with Callers(frail) as callers:
+        wait_until(lambda: len(callers.answers) > 20, "some answers")
+        version = frail.deploy(5, _MANIFEST.replace("max_workers: 2", "max_workers: 2, surge: 0"))
+        wait_until(is_over, "the new version")
+    assert callers.faults == []
+    assert 5 in callers.versions
+    assert most == 2
+    seen = frail.decisions()[before:]
+    assert max(each.warm + each.starting + each.draining for each in seen) == 2
+    assert sum("makes room for version" in action for each in seen for action in each.actions) == 2
+    assert any("surge: 1 wait until others have ended" in each.reason for each in seen)
+    attempts = [record.headers.get(h.ATTEMPT) for record in frail.read(_TOPICS.replies)[answered:]]
+    assert set(attempts) <= {None, b"1"}
+    assert len(attempts) == len(callers.answers), "each was answered once"

@@ -1,63 +1,120 @@
-"""No more GPUs than there are, also while one version of a model takes over from another. Pure."""
+"""No more workers than there is room for, also while one version of a model takes over from another. Pure."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from headrace.core.scaling import Action, Phase, Start, Stop, Worker
+from headrace.core.scaling import Action, Phase, Start, Stop, Worker, loss
+
+
+class Pool(NamedTuple):
+    """Something of which there is so much: GPUs of all models, places of one.
+
+    takes: what a worker holds of it, by model, from its start until it has ended. most: of all together.
+    """
+
+    name: str
+    takes: Mapping[str, int]
+    most: int
 
 
 class Afforded(NamedTuple):
-    """What may be done now. refused: starts that wait until others have ended, by model."""
+    """What may be done now. refused: starts that wait until others have ended, by model, and for what."""
 
     actions: tuple[Action, ...]
-    refused: Mapping[str, int]
+    refused: Mapping[str, tuple[int, str]]
 
 
-def afford(
-    actions: Sequence[Action], workers: Sequence[Worker], gpus: Mapping[str, int], most: int
-) -> Afforded:
-    """Only those starts for which there are GPUs. gpus: of one worker, by model; most: of all together.
+def afford(actions: Sequence[Action], workers: Sequence[Worker], pools: Sequence[Pool]) -> Afforded:
+    """Only those starts for which there is room.
 
-    Whoever has not ended holds its own. Where an older version of the model holds what the new one needs, one
-    of its workers goes for each that is to come: the new ones take over one by one. With one GPU the model
-    pauses for a start; requests wait meanwhile.
+    Where older versions of a model hold what its new one needs, they make room for one worker after the
+    other, and the rest serves meanwhile. Where there is room for one worker only, the model pauses for a
+    start, and requests wait.
     """
-    held = sum(gpus.get(worker.model, 0) for worker in workers)
+    room = _Room(workers, pools)
     done: list[Action] = []
     refused: list[Start] = []
+    short: dict[str, str] = {}
     for action in actions:
-        need = gpus.get(action.model, 0) if isinstance(action, Start) else 0
-        if isinstance(action, Start) and need and held + need > most:
+        if isinstance(action, Start) and (pool := room.short(action)) is not None:
             refused.append(action)
+            short[action.model] = pool.name
         else:
-            held += need
             done.append(action)
-    going = {action.worker_id for action in done if isinstance(action, Stop)}
-    going |= {worker.id for worker in workers if worker.phase is Phase.DRAINING}
-    return Afforded(
-        (*done, *_room(refused, workers, going, gpus)), Counter(action.model for action in refused)
-    )
+            room.give(action)
+    stops = [stop for start in _first(refused) for stop in room.make(start, short[start.model])]
+    counts = Counter(start.model for start in refused)
+    return Afforded((*done, *stops), {model: (number, short[model]) for model, number in counts.items()})
 
 
-def _room(
-    refused: Sequence[Start], workers: Sequence[Worker], going: set[str], gpus: Mapping[str, int]
-) -> list[Stop]:
-    """Workers of older versions that make room for the newer one, those with the least to finish first."""
-    coming = sum(gpus.get(worker.model, 0) for worker in workers if worker.id in going)
-    stops: list[Stop] = []
-    for start in refused:
-        need = gpus[start.model]
-        if coming >= need:
-            coming -= need
-            continue
-        old = [
-            worker
-            for worker in workers
-            if worker.model == start.model and worker.version != start.version and worker.id not in going
-        ]
-        if old:
-            first = min(old, key=lambda worker: (worker.phase is Phase.READY, worker.running))
-            going.add(first.id)
-            stops.append(Stop(first.id, f"makes room for version {start.version}: GPU budget"))
-    return stops
+class _Room:
+    """Who holds what, who comes and who goes."""
+
+    def __init__(self, workers: Sequence[Worker], pools: Sequence[Pool]) -> None:
+        self._workers = workers
+        self._going = {worker.id for worker in workers if worker.phase is Phase.DRAINING}
+        self._coming = {(each.model, each.version) for each in workers if each.phase is Phase.STARTING}
+        self._of: defaultdict[str, list[int]] = defaultdict(list)
+        for number, pool in enumerate(pools):
+            for model, need in pool.takes.items():
+                if need:
+                    self._of[model].append(number)
+        self._pools = pools
+        self._free = [pool.most for pool in pools]
+        for worker in workers:
+            self._take(worker.model)
+
+    def give(self, action: Action) -> None:
+        """It is done. Whoever goes holds what it has until it is gone."""
+        if isinstance(action, Stop):
+            self._going.add(action.worker_id)
+        else:
+            self._take(action.model)
+            self._coming.add((action.model, action.version))
+
+    def short(self, start: Start) -> Pool | None:
+        """What there is too little of for it now."""
+        lacking = (
+            number for number in self._of[start.model] if self._free[number] < self._need(number, start.model)
+        )
+        return next((self._pools[number] for number in lacking), None)
+
+    def make(self, start: Start, name: str) -> list[Stop]:
+        """Workers of older versions that go for it; none while another of its version comes."""
+        if (start.model, start.version) in self._coming:
+            return []
+        old = [each for each in self._workers if each.model == start.model and each.version != start.version]
+        old.sort(key=loss)
+        lacks = {
+            number: self._need(number, start.model) - self._free[number] - self._freed(number)
+            for number in self._of[start.model]
+        }
+        leaving: list[Worker] = []
+        for worker in old:
+            if all(lack <= 0 for lack in lacks.values()):
+                break
+            if worker.id not in self._going:
+                leaving.append(worker)
+                lacks = {number: lack - self._need(number, start.model) for number, lack in lacks.items()}
+        if any(lack > 0 for lack in lacks.values()):
+            return []  # others hold it, and would go on
+        self._going |= {worker.id for worker in leaving}
+        return [Stop(worker.id, f"makes room for version {start.version}: {name}") for worker in leaving]
+
+    def _take(self, model: str) -> None:
+        for number in self._of[model]:
+            self._free[number] -= self._need(number, model)
+
+    def _need(self, number: int, model: str) -> int:
+        return self._pools[number].takes[model]
+
+    def _freed(self, number: int) -> int:
+        """What those hold who go."""
+        takes = self._pools[number].takes
+        return sum(takes.get(worker.model, 0) for worker in self._workers if worker.id in self._going)
+
+
+def _first(starts: Iterable[Start]) -> Iterable[Start]:
+    """One of each model."""
+    return {start.model: start for start in starts}.values()

@@ -14,6 +14,8 @@ from headrace.core.sizing import Demand, Dials, Due, Size, Supply, size
 
 _PENDING_LIMIT: Final = 2.0
 """A start that takes so many times what nine of ten take is no longer counted on."""
+_FULLEST: Final = 0.95
+"""So much of its time may be planned of the worker with the largest share of the partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
     most = dials.max_workers if partitions is None else min(dials.max_workers, partitions)
     found = _needed(load, crew, dials, max(dials.min_workers, most))
     if partitions is not None and dials.min_workers < found.workers < partitions:
-        number = max(dials.min_workers, even(found.workers, partitions, most))
+        number = max(dials.min_workers, even(found.workers, partitions, dials))
         if number != found.workers:
             told = f"{found.workers} would share {partitions} partitions unevenly"
             found = Size(number, f"{told} ({found.reason})")
@@ -130,16 +132,20 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
     return given
 
 
-def even(workers: int, partitions: int, most: int) -> int:
-    """The least number that does as much as so many workers would with equal shares, or as `most` can.
+def even(workers: int, partitions: int, dials: Dials) -> int:
+    """The least number that does as well as so many workers, where each has whole partitions.
 
-    Who has the most partitions is done last: eight workers are not done with twelve of them before six are.
+    Who has the most of them is done last: eight workers are not done with twelve before six are. As long as
+    what utilization keeps back holds it, the largest share may be larger than the others; else there are as
+    many workers as do what `workers` would with equal shares, or what the most there may be can.
     """
-    each = max(1, partitions // max(1, workers))
-    number = math.ceil(partitions / each)
-    if number <= most:
+    share = math.ceil(partitions / workers)
+    if share * workers * dials.utilization <= _FULLEST * partitions:
+        return math.ceil(partitions / share)
+    number = math.ceil(partitions / max(1, partitions // workers))
+    if number <= dials.max_workers:
         return number
-    return math.ceil(partitions / math.ceil(partitions / max(1, most)))
+    return math.ceil(partitions / math.ceil(partitions / min(dials.max_workers, partitions)))
 
 
 def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:

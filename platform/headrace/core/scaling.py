@@ -31,15 +31,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is deployed under a model's name, by how many workers, and why so many.
-
-    most: workers of all its versions that there may be at once; None: no limit.
-    """
+    """What is deployed under a model's name, by how many workers, and why so many."""
 
     version: str
     workers: int
     reason: str = ""
-    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,6 @@ class _Crew:
     def __init__(self, model: str, wanted: Wanted | None, alive: Sequence[Worker]) -> None:
         self.model = model
         self.wanted = wanted
-        self._alive = alive
         self.staying = [worker for worker in alive if worker.phase is not Phase.DRAINING]
         version = None if wanted is None else wanted.version
         self._current = [worker for worker in self.staying if worker.version == version]
@@ -128,40 +123,23 @@ class _Crew:
             # While others serve, one shows that the version is well before there are more of it.
             goal = min(goal, 1)
         have = len(self._current)
-        room = goal - have if wanted.most is None else min(goal - have, wanted.most - len(self._alive))
         reason = f"{have} of {wanted.workers} workers of version {wanted.version}"
         if wanted.reason:
             reason += f": {wanted.reason}"
-        return [Start(self.model, wanted.version, reason)] * room
+        return [Start(self.model, wanted.version, reason)] * (goal - have)
 
     def stops(self, wanted: Wanted) -> list[Action]:
         """Those that are too many, and old ones for each new one that is ready."""
-        surplus = sorted(self._current, key=_loss)[: max(0, len(self._current) - wanted.workers)]
+        surplus = sorted(self._current, key=loss)[: max(0, len(self._current) - wanted.workers)]
         why = f": {wanted.reason}" if wanted.reason else ""
         stops: list[Action] = [Stop(w.id, f"more than {wanted.workers} workers{why}") for w in surplus]
         # The old version serves until the new one can.
         kept = max(0, wanted.workers - self._ready)
-        leaving = sorted(self._old, key=_loss)[: max(0, len(self._old) - kept)]
+        leaving = sorted(self._old, key=loss)[: max(0, len(self._old) - kept)]
         stops += [Stop(worker.id, f"version {wanted.version} has taken over") for worker in leaving]
-        if not stops and self._lacks_room(wanted):
-            stops.append(Stop(min(self._old, key=_loss).id, f"makes room for version {wanted.version}"))
         return stops
 
-    def _lacks_room(self, wanted: Wanted) -> bool:
-        """Whether nothing new can come, and nobody goes already, because the old ones hold all places."""
-        is_full = wanted.most is not None and len(self._alive) >= wanted.most
-        is_leaving = len(self._alive) > len(self.staying)
-        # One that starts may be all that is missing.
-        is_coming = len(self._current) > self._ready
-        return (
-            is_full
-            and bool(self._old)
-            and not is_leaving
-            and not is_coming
-            and len(self._current) < wanted.workers
-        )
 
-
-def _loss(worker: Worker) -> tuple[bool, int, float]:
+def loss(worker: Worker) -> tuple[bool, int, float]:
     """Who goes first: those that are not there yet, those with the least to finish, the newest."""
     return (worker.phase is Phase.READY, worker.running, -worker.started_at_s)

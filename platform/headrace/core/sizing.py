@@ -15,6 +15,9 @@ _PAYS: Final = 1 / 3
 
 _ROUNDING: Final = 1e-9
 
+_SOONEST_S: Final = 1e-3
+"""Whatever is due sooner is late, by any number of workers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dials:
@@ -83,7 +86,7 @@ def size(demand: Demand, supply: Supply, dials: Dials) -> Size:
     """The number that `demand` needs, between the dials' limits."""
     found = _for_backlog(demand, supply, dials)
     for due in demand.due:
-        number = _enough(due.work_s, due.in_s, supply, dials) if due.in_s > 0 else 0
+        number = _enough(due.work_s, due.in_s, supply, dials) if due.in_s > _SOONEST_S else 0
         if number > found.workers:
             found = Size(number, f"{due.work_s:.1f} s of work are due in {due.in_s:.0f} s")
     return _clamped(found, dials)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidReplicationFactorError,
@@ -24,7 +24,7 @@ from headrace.contracts.topics import TopicPlan
 from headrace.core.offsets import Commit
 from headrace.kafka.backlog import BacklogReader, PartitionBacklog
 from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
@@ -94,19 +94,19 @@ class Admin:
         committed offsets before the first worker exists.
         """
         wanted = [TopicPartition(plan.name, n) for plan in plans for n in range(plan.partitions)]
-        consumer = await start_patiently(lambda: self._committer(group), close, self._settings)
+        raw = await consumer(self._settings, "admin", group=group)
         try:
-            consumer.assign(wanted)
+            raw.assign(wanted)
             # Unlike the admin client's, this call waits for a group coordinator that is being made.
-            known = await consumer._coordinator.fetch_committed_offsets(wanted)
+            known = await raw._coordinator.fetch_committed_offsets(wanted)
             missing = [tp for tp in wanted if tp not in known or known[tp].offset < 0]
             if missing:
-                await consumer.commit({tp: OffsetAndMetadata(0, "") for tp in missing})
+                await raw.commit({tp: OffsetAndMetadata(0, "") for tp in missing})
         except KafkaError as error:
             # Members have joined meanwhile: they start at the earliest record anyway.
             _log.info("initial offsets of %s left alone: %r", group, error)
         finally:
-            await consumer.stop()
+            await raw.stop()
 
     async def backlog(self, model_slug: str | None = None) -> Sequence[PartitionBacklog]:
         """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
@@ -193,11 +193,6 @@ class Admin:
 
     def _build(self) -> Any:
         return AIOKafkaAdminClient(**arguments(self._settings, client_id="admin"))
-
-    def _committer(self, group: str) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="admin"), group_id=group, enable_auto_commit=False
-        )
 
 
 async def _close(raw: Any) -> None:

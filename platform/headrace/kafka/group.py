@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from headrace.core.ports import Record
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import flatten
 from headrace.settings import KafkaSettings
 
@@ -25,7 +23,16 @@ class GroupReader:
 
     async def start(self) -> None:
         """Join the group; waits for Kafka as long as it takes."""
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(
+            self._settings,
+            "group",
+            *self._topics,
+            group=self._group,
+            # Who takes over from one that was killed waits so long; Kafka allows no less by default.
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=2_000,
+            fetch_max_wait_ms=500,
+        )
 
     def follow(self, topics: Iterable[str]) -> None:
         """Read these topics from now on."""
@@ -65,17 +72,3 @@ class GroupReader:
         except (CommitFailedError, IllegalStateError, TimeoutError):
             return False
         return True
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            *self._topics,
-            **arguments(self._settings, client_id="group"),
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            # Who takes over from one that was killed waits so long; Kafka allows no less by default.
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=2_000,
-            fetch_max_wait_ms=500,
-        )

@@ -6,10 +6,10 @@ to the topic; the record's offset is its epoch, higher than that of everyone bef
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -17,8 +17,7 @@ from headrace.contracts.errors import HeadraceError
 from headrace.core.assignment import Owner
 from headrace.core.ports import Outgoing, Publisher
 from headrace.kafka.assignor import lane_assignor
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
@@ -32,11 +31,13 @@ _RETRY_S: Final = 0.5
 
 
 class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """A candidate. word: the record that tells of it. epoch: None while another leads or nobody knows."""
+    """A candidate. word: what tells of it, made then. epoch: None while another leads or nobody knows."""
 
-    def __init__(self, settings: KafkaSettings, group: str, publisher: Publisher, word: Outgoing) -> None:
+    def __init__(
+        self, settings: KafkaSettings, group: str, publisher: Publisher, word: Callable[[], Outgoing]
+    ) -> None:
         self._settings = settings
-        self._topic = word.topic
+        self._topic = word().topic
         self._group = group
         self._publisher = publisher
         self._word = word
@@ -52,7 +53,16 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
 
     async def start(self) -> None:
         """Stand for election."""
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(
+            self._settings,
+            "leadership",
+            group=self._group,
+            auto_offset_reset="latest",
+            session_timeout_ms=_SESSION_MS,
+            heartbeat_interval_ms=_HEARTBEAT_MS,
+            partition_assignment_strategy=[lane_assignor(self._owned)],
+            fetch_max_wait_ms=500,
+        )
         self._raw.subscribe([self._topic], listener=self)
         self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._enthrone())]
 
@@ -115,7 +125,7 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             if not self._owns or self.epoch is not None:
                 continue
             try:
-                place = await (await self._publisher.send(self._word))
+                place = await (await self._publisher.send(self._word()))
             except HeadraceError as error:
                 _log.warning("leadership not told: %s", error)
                 await asyncio.sleep(_RETRY_S)
@@ -130,15 +140,3 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
     def _owned(self) -> Owner:
         held = frozenset({0}) if self._latest >= 0 else frozenset()
         return Owner(self._latest, held)
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="leadership"),
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            session_timeout_ms=_SESSION_MS,
-            heartbeat_interval_ms=_HEARTBEAT_MS,
-            partition_assignment_strategy=[lane_assignor(self._owned)],
-            fetch_max_wait_ms=500,
-        )

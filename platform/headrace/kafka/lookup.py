@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.contracts.errors import Unavailable
 from headrace.core.ports import Place, Record
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import PartitionReader, close
+from headrace.kafka.consumer import consumer
+from headrace.kafka.reader import PartitionReader
 from headrace.kafka.records import record
 from headrace.settings import KafkaSettings
 
@@ -28,13 +28,13 @@ class Lookup:
         self._raw: Any = None
 
     async def __aenter__(self) -> Self:
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(self._settings, "lookup")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await close(self._raw)
+        await self._raw.stop()
 
     async def at(self, place: Place) -> Record | None:
         """The record there; None when there is none (any more). The topic must exist.
@@ -62,15 +62,6 @@ class Lookup:
             for batch in (await self._raw.getmany(timeout_ms=int(_POLL_S * 1000), max_records=1)).values():
                 return record(batch[0]) if batch[0].offset == offset else None
         return None
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="lookup"),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
 
 
 async def every(settings: KafkaSettings, topic: str) -> AsyncIterator[Record]:

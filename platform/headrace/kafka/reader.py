@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.core.ports import Record
-from headrace.kafka.connection import arguments, start_patiently
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import flatten
 from headrace.settings import KafkaSettings
 
@@ -50,7 +50,7 @@ class PartitionReader:
     async def start(self, at: Literal["beginning", "end"] | None = None) -> None:
         """Connect and seek; when it returns, every record written from now on will be read."""
         begin = at or self._at
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await self._connect()
         for topic, numbers in self._topics.items():
             wanted = await self._all_of(topic) if numbers is None else numbers
             self._partitions += [TopicPartition(topic, number) for number in wanted]
@@ -104,7 +104,7 @@ class PartitionReader:
                 if self._ends is None:
                     # A connection of its own: on one, Kafka answers in order, and a fetch that waits for
                     # records would hold the answer back for half a second.
-                    self._ends = await start_patiently(self._build, close, self._settings)
+                    self._ends = await self._connect()
             return not await self._behind(await self._ends.end_offsets(self._partitions))
         except KafkaError:
             return False
@@ -119,17 +119,5 @@ class PartitionReader:
         # The public call knows only topics that this client already follows.
         return sorted(await self._raw._client._wait_on_metadata(topic))
 
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="reader"),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=500,
-        )
-
-
-async def close(raw: Any) -> None:
-    """Stop an aiokafka consumer."""
-    await raw.stop()
+    async def _connect(self) -> Any:
+        return await consumer(self._settings, "reader", fetch_max_wait_ms=500)

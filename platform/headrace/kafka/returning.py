@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.contracts.errors import Unavailable
 from headrace.contracts.topics import RETRY_DELAYS_S
 from headrace.core.ports import Record
 from headrace.core.returns import Part
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import flatten
 from headrace.settings import KafkaSettings
 
@@ -29,7 +28,14 @@ class ReturningReader:
         self._parts: list[TopicPartition] = []
 
     async def __aenter__(self) -> Self:
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(
+            self._settings,
+            "returning",
+            group=f"{self._settings.topic_prefix}{RETRIES}",
+            fetch_max_wait_ms=500,
+            fetch_max_bytes=4 * 2**20,
+            max_partition_fetch_bytes=2**20,
+        )
         for delay in RETRY_DELAYS_S:
             topic = self._settings.topics.retries(delay)
             # The public call knows only topics that this client already follows.
@@ -65,15 +71,3 @@ class ReturningReader:
         except KafkaError as error:
             raise Unavailable(f"Kafka does not say what was put back: {error!r}") from None
         return {(tp.topic, tp.partition): each.offset for tp, each in found.items() if each.offset >= 0}
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="returning"),
-            group_id=f"{self._settings.topic_prefix}{RETRIES}",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=500,
-            fetch_max_bytes=4 * 2**20,
-            max_partition_fetch_bytes=2**20,
-        )

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.contracts.errors import Unavailable
 from headrace.core.glimpse import Span
 from headrace.core.ports import Record
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import record
 from headrace.settings import KafkaSettings
 
@@ -31,7 +30,13 @@ class Sampler:
         self._raw: Any = None
 
     async def __aenter__(self) -> Self:
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(
+            self._settings,
+            "sampler",
+            fetch_max_wait_ms=100,
+            fetch_max_bytes=_MAX_BYTES,
+            max_partition_fetch_bytes=_MAX_BYTES // _PLACES,
+        )
         return self
 
     async def __aexit__(
@@ -71,18 +76,6 @@ class Sampler:
             ours = (raw for raw in polled.get(part, ()) if raw.offset < span.end)
             found += [((raw.offset - span.begin) / size, record(raw)) for raw in ours]
         return found
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="sampler"),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=100,
-            fetch_max_bytes=_MAX_BYTES,
-            max_partition_fetch_bytes=_MAX_BYTES // _PLACES,
-        )
 
 
 def places(spans: Sequence[Span]) -> list[list[tuple[Span, int]]]:

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.contracts.errors import Unavailable
 from headrace.contracts.topics import STREAM_PARTITIONS
 from headrace.core.ports import Record
 from headrace.core.streams import Span
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import flatten
 from headrace.settings import KafkaSettings
 
@@ -31,10 +30,10 @@ class StreamReader:
         self._asking: Any = None
 
     async def __aenter__(self) -> Self:
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await self._connect()
         # A connection of its own for questions: on one, Kafka answers in order, and a fetch that waits for
         # records would hold every answer back.
-        self._asking = await start_patiently(self._build, close, self._settings)
+        self._asking = await self._connect()
         self._raw.assign(self._parts)
         self._raw.pause(*self._parts)
         return self
@@ -92,12 +91,11 @@ class StreamReader:
             await asyncio.sleep(timeout_s)
             return []
 
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="streams"),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
+    async def _connect(self) -> Any:
+        return await consumer(
+            self._settings,
+            "streams",
+            isolation_level="read_uncommitted",
             request_timeout_ms=_TIMEOUT_MS,
             # Resumed partitions wait for the long poll of the others.
             fetch_max_wait_ms=100,

@@ -6,15 +6,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from headrace.contracts.errors import Unavailable
 from headrace.core.offsets import Commit
 from headrace.core.ports import Record
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import flatten
 from headrace.settings import KafkaSettings
 
@@ -39,7 +38,7 @@ class VacantGroup:
         self._raw: Any = None
 
     async def __aenter__(self) -> Self:
-        self._raw = await start_patiently(self._build, close, self._settings)
+        self._raw = await consumer(self._settings, "caretaker", group=self._group)
         self._raw.assign(self._parts)
         return self
 
@@ -91,12 +90,3 @@ class VacantGroup:
         except (KafkaError, TimeoutError):
             return False
         return True
-
-    def _build(self) -> Any:
-        return AIOKafkaConsumer(
-            **arguments(self._settings, client_id="caretaker"),
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )

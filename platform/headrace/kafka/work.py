@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -25,8 +25,7 @@ from headrace.core.ports import Place, Record
 from headrace.core.share import Part, Share
 from headrace.core.window import Tenant, Window
 from headrace.kafka.assignor import lane_assignor
-from headrace.kafka.connection import arguments, start_patiently
-from headrace.kafka.reader import close
+from headrace.kafka.consumer import consumer
 from headrace.kafka.records import record
 from headrace.settings import Settings
 
@@ -125,7 +124,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def start(self) -> None:
         """Begin to join the group; `joined` is set with the first assignment."""
-        self._raw = await start_patiently(self._build, close, self._settings.kafka)
+        self._raw = await self._connect()
         self._raw.subscribe(list(self.lanes), listener=self)
         self._tasks = [asyncio.create_task(self._tick_regularly()), asyncio.create_task(self._fetch())]
 
@@ -349,15 +348,13 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             for event in self._share.reports(time.time()):
                 await self._rules.report(event)
 
-    def _build(self) -> Any:
+    async def _connect(self) -> Any:
         settings = self._settings.worker
-        return AIOKafkaConsumer(
-            **arguments(self._settings.kafka, client_id=self._worker_id),
-            group_id=self.group,
+        return await consumer(
+            self._settings.kafka,
+            self._worker_id,
+            group=self.group,
             partition_assignment_strategy=[lane_assignor(self._owned)],
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             # How soon a member hears of a rebalance: whoever joins waits for half of it on average.
             heartbeat_interval_ms=500,

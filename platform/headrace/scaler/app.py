@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -302,11 +302,15 @@ class Scaler:
             await receipt
 
 
-def _word(topics: Topics) -> Outgoing:
-    """That we lead."""
+def _word(topics: Topics) -> Callable[[], Outgoing]:
+    """That we lead from now on."""
     name = f"s-{uuid.uuid4().hex[:12]}"
-    event = Leader(id=name, pid=os.getpid(), host=socket.gethostname(), at_s=time.time())
-    return Outgoing(topics.scaler, event.encode(), b"leader")
+
+    def word() -> Outgoing:
+        event = Leader(id=name, pid=os.getpid(), host=socket.gethostname(), at_s=time.time())
+        return Outgoing(topics.scaler, event.encode(), b"leader")
+
+    return word
 
 
 def _part(row: PartitionBacklog) -> tuple[str, int, int, int, int]:

@@ -15,7 +15,7 @@ from headrace.contracts.events import (
     WorkerState,
 )
 from headrace.contracts.topics import Topics
-from headrace.core.budget import afford
+from headrace.core.budget import Pool, afford
 from headrace.core.planning import Share, shared
 from headrace.core.ports import Record
 from headrace.core.rollout import is_stable, unfit
@@ -184,15 +184,24 @@ class Fleet:
                 known.grant = Grant(number, f"{budget}: {number} of {known.target}")
 
     def afford(self, actions: Sequence[Action], workers: Sequence[Worker]) -> Sequence[Action]:
-        """Only those for which there are GPUs, and what makes room for the others."""
-        if self._settings.max_gpus is None:
-            return actions
-        gpus = {model: known.gpus for model, known in self.known.items()}
-        found = afford(actions, workers, gpus, self._settings.max_gpus)
-        for model, number in found.refused.items():
+        """Only those for which there is room, and what makes room for the others."""
+        found = afford(actions, workers, self._pools())
+        for model, (number, pool) in found.refused.items():
             known = self.known[model]
-            known.grant = Grant(known.allowed, f"GPU budget: {number} wait until others have ended")
+            known.grant = Grant(known.allowed, f"{pool}: {number} wait until others have ended")
         return found.actions
+
+    def _pools(self) -> list[Pool]:
+        """What is limited."""
+        found = []
+        if self._settings.max_gpus is not None:
+            gpus = {model: known.gpus for model, known in self.known.items()}
+            found.append(Pool("GPU budget", gpus, self._settings.max_gpus))
+        for model, known in self.known.items():
+            surge = known.deployed.manifest.scaling.surge
+            if surge is not None:
+                found.append(Pool("surge", {model: 1}, max(limits(known.deployed)[1], 1) + surge))
+        return found
 
     def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:
         """Versions that are trusted from now on, because a worker has been well for a while."""
@@ -382,7 +391,4 @@ def _by_model(workers: Iterable[Worker]) -> defaultdict[str, list[Worker]]:
 
 def _wanted(known: Known) -> Wanted:
     """What is deployed, by how many workers."""
-    deployed = known.deployed
-    scaling = deployed.manifest.scaling
-    most = None if scaling.surge is None else max(limits(deployed)[1], 1) + scaling.surge
-    return Wanted(deployed.version, known.allowed, known.reason, most)
+    return Wanted(known.deployed.version, known.allowed, known.reason)

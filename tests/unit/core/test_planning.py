@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.core.pacing import Pace
@@ -48,21 +48,30 @@ def test_no_more_workers_than_partitions_or_than_are_allowed():
         (6, 12, 12, 6),
         (1, 12, 12, 1),
         (8, 12, 10, 6),
-        (7, 60, 60, 8),
+        (7, 60, 60, 7),
         (3, 4, 3, 2),
+        (5, 24, 24, 5),
+        (7, 24, 24, 6),
+        (9, 24, 24, 8),
+        (10, 24, 24, 12),
+        (14, 24, 24, 12),
+        (16, 24, 24, 24),
+        (16, 24, 20, 12),
     ],
 )
 def test_numbers_that_share_partitions_evenly(workers, partitions, most, number):
-    assert even(workers, partitions, most) == number
+    assert even(workers, partitions, Dials(max_workers=most)) == number
 
 
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50))
-def test_an_even_number_is_done_as_soon_and_no_smaller_one_is(workers, partitions, most):
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.floats(0.1, 1.0))
+def test_an_even_number_is_done_in_time_and_no_smaller_one_is_as_good(workers, partitions, most, utilization):
     workers, most = min(workers, partitions, most), min(most, partitions)
-    found = even(workers, partitions, most)
+    found = even(workers, partitions, Dials(0, most, utilization))
     assert 1 <= found <= most
     longest = math.ceil(partitions / found)
-    assert longest <= max(partitions / workers, math.ceil(partitions / most))
+    # As a part of what all the workers could do within the horizon.
+    planned = longest * workers * utilization / partitions
+    assert planned <= max(0.95, utilization) + 1e-9 or longest == math.ceil(partitions / most)
     assert found == 1 or math.ceil(partitions / (found - 1)) > longest
 
 
@@ -70,7 +79,8 @@ def test_the_number_is_rounded_to_an_even_share():
     found = run(Load(waiting=100), given_rules=rules(partitions=12))
     assert found.needed == 6, "of the seven that are needed ten are allowed, and six are as good as ten"
     assert "7 would share 12 partitions unevenly" in found.reason
-    assert run(Load(waiting=100), given_rules=rules(most=12, partitions=12)).needed == 12
+    assert run(Load(waiting=100), given_rules=rules(most=12, partitions=12)).needed == 6
+    assert run(Load(waiting=120), given_rules=rules(most=12, partitions=12)).needed == 12
     assert run(Load(waiting=100), given_rules=rules(least=8, partitions=12)).needed == 8
 
 
@@ -161,6 +171,7 @@ def test_nobody_gets_more_than_wanted_and_nothing_is_left_over(wanted, most):
     assert sum(found.values()) == max(least, min(most, sum(share.wanted for share in shares.values())))
 
 
+@example(Load(due=[Due(5e-324, 1.0)]), Crew(work_s=1.0, cold_start_s=1.0), 0)
 @given(
     st.builds(
         Load,

@@ -85,17 +85,6 @@ def test_fewer_are_needed_during_a_change_of_version():
     assert acts(run({"chat": Wanted("v2", 2)}, old)) == (["old3", "old2"], 1)
 
 
-def test_without_room_an_old_one_goes_before_a_new_one_comes():
-    wanted = {"chat": Wanted("v2", 2, most=2)}
-    old = [worker("old0", "v1"), worker("old1", "v1", started_at_s=1.0)]
-    assert acts(run(wanted, old)) == (["old1"], 0)
-    leaving = [old[0], worker("old1", "v1", Phase.DRAINING)]
-    assert acts(run(wanted, leaving)) == ([], 0), "its place is not free yet"
-    assert acts(run(wanted, old[:1])) == ([], 1)
-    assert acts(run(wanted, [old[0], worker("new", "v2", Phase.STARTING)])) == ([], 0)
-    assert acts(run(wanted, [old[0], worker("new", "v2")])) == (["old0"], 0)
-
-
 def test_what_is_at_fault_is_ended_by_force_and_replaced():
     hung = Worker("hung", "chat", "v1", Phase.STARTING, 0.0, fault="is not ready 900 s after its start")
     end, start = run({"chat": Wanted("v1", 1)}, [hung])

@@ -10,7 +10,7 @@ from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHea
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Place, Record
-from headrace.core.scaling import Failures, Phase, Start, Wanted, Worker
+from headrace.core.scaling import Failures, Phase, Start, Stop, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.known import Depth
@@ -297,12 +297,12 @@ class TestAccounts:
 class TestBudgets:
     """Workers and GPUs of all models together."""
 
-    def fleet(self, **settings):
+    def fleet(self, surge=None, **settings):
         fleet = Fleet(TOPICS, ScalerSettings(**settings))
         for name in ("chat", "other"):
             event = deployed(name, workers=3)
             scaling = event.manifest.scaling.model_copy(
-                update={"min_workers": 0, "max_workers": 3, "gpus": 2}
+                update={"min_workers": 0, "max_workers": 3, "gpus": 2, "surge": surge}
             )
             manifest = event.manifest.model_copy(update={"scaling": scaling})
             fleet.update([record(TOPICS.models, name, event.model_copy(update={"manifest": manifest}))])
@@ -329,4 +329,14 @@ class TestBudgets:
         assert fleet.afford([start], workers) == ()
         assert fleet.known["other"].reason == "GPU budget: 1 wait until others have ended"
         assert fleet.afford([start], workers[:1]) == (start,)
-        assert self.fleet().afford([start], workers) == [start]
+        assert self.fleet().afford([start], workers) == (start,)
+
+    def test_a_change_of_version_has_so_many_places(self):
+        fleet = self.fleet(surge=0)
+        workers = [Worker(f"w-{n}", "chat", "v1", Phase.READY, 0.0) for n in (1, 2, 3)]
+        start = Start("chat", "v2", "because")
+        fleet.observe(workers, 0.0)
+        assert fleet.afford([start], workers) == (Stop("w-1", "makes room for version v2: surge"),)
+        assert fleet.known["chat"].reason == "surge: 1 wait until others have ended"
+        assert fleet.afford([start], workers[:2]) == (start,)
+        assert self.fleet(surge=1).afford([start], workers) == (start,)
