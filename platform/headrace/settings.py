@@ -182,8 +182,9 @@ class ScalerSettings(_Group):
     """How long a worker takes to start, until a model's own starts have been measured."""
     up_step_s: float = Field(default=10.0, ge=0)
     """Between two steps up; each adds at most as many workers as there are, or four."""
-    down_window_s: float = Field(default=60.0, ge=0)
-    """So long, and at least half a cold start, fewer workers must be enough before one goes."""
+    down_window_s: float | None = Field(default=None, ge=0)
+    """So long, and at least half a cold start, fewer workers must be enough before one goes; None: a minute,
+    or less by experience."""
     down_step_s: float = Field(default=30.0, ge=0)
     """Between two steps down; each takes at most a quarter of the workers, or one."""
 

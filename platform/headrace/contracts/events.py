@@ -93,9 +93,9 @@ class WorkerHeartbeat(Event):
     unit: what it runs in, as its actuator names it (a pod); None: that is called as the worker is.
     canary_at_s, canary_s: when it was last found well, and how long its canary took; None before the first.
     ailing: why the latest canary failed.
-    completed, tokens, busy_s, slot_s: since it started: requests, their tokens in and out, seconds with
-        something to do, and seconds summed over requests. tokens_out: those of `tokens` that it wrote.
-        body_bytes: of the completed requests.
+    completed, tokens, busy_s, slot_s, held_s: since it started: requests, their tokens in and out, seconds
+        with something to do, and seconds summed over requests, of ended ones and of all so far.
+        tokens_out: those of `tokens` that it wrote. body_bytes: of the completed requests.
     settled: offsets that it has done with since it started, so that they are, or will be, committed.
     """
 
@@ -115,6 +115,7 @@ class WorkerHeartbeat(Event):
     settled: int = 0
     busy_s: float = 0.0
     slot_s: float = 0.0
+    held_s: float = 0.0
     member_id: str | None = None
     group: str | None = None
     started_at_s: float

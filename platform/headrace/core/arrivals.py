@@ -3,12 +3,15 @@
 What is planned ahead is what comes steadily. A burst is in the backlog already, and to expect it again would
 start workers for nothing: of a window's twelve parts the two fullest do not count. The window is as long as
 what is planned ahead, but reaches no further back than to where requests began to come, so that what has come
-for a minute is expected to go on. When none has come for as long as ten usually take, it has ended.
+for a minute is expected to go on: for as long as it went on before, where that is known. When none has come
+for as long as ten usually take, it has ended.
 """
 
 from bisect import bisect_right
 from collections import deque
 from typing import Final
+
+from headrace.core.spells import Spells
 
 _INTERVAL_S: Final = 5.0
 _LEAST_S: Final = 60.0
@@ -30,6 +33,8 @@ class Arrivals:
         self._ends: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
         self._began_s = 0.0
         self._rate: tuple[float, float, float] | None = None
+        self._spells = Spells()
+        self._ahead_s = _LEAST_S
         self.last_s: float | None = None
 
     @property
@@ -47,18 +52,19 @@ class Arrivals:
             self._began_s += passed * _INTERVAL_S
         if total > self._total:
             self._came += total - self._total
+            self._spells.tell(now_s, self._ahead_s)
             self.last_s = now_s
         self._total = total
 
     def per_s(self, now_s: float, window_s: float) -> float:
-        """Requests a second that come steadily, by the latest window of about this length."""
-        window_s = min(max(window_s, _LEAST_S), _MOST_S)
+        """Requests a second to be expected for so long, by the latest window of about this length."""
+        self._ahead_s, window_s = window_s, min(max(window_s, _LEAST_S), _MOST_S)
         if self.last_s is None or now_s - self.last_s > window_s:
             return 0.0
         per_s = self._steady_per_s(window_s)
         if per_s and now_s - self.last_s > max(_INTERVAL_S, _ENDED / per_s):
             return 0.0
-        return per_s
+        return per_s * self._spells.share(self._ahead_s, now_s)
 
     def _steady_per_s(self, window_s: float) -> float:
         """As `per_s` while requests come; worked out once in each interval."""

@@ -2,13 +2,14 @@
 
 A worker that runs several requests at once does not slow down by as much, so that neither the duration of a
 request nor the rate of an idle worker says what a full one can do. Each says a limit, though. A worker that
-was busy for `busy_s` and finished n requests, each of `slot_s / n`, needs for one of them, when it is full,
+was busy for `busy_s`, held requests for `held_s`, and finished n of them, needs for one, when it is full,
 
-    at least  slot_s / (n * capacity)   as if more of them beside it cost nothing
+    at least  held_s / (n * capacity)   as if more of them beside it cost nothing
     at most   busy_s / n                as if more of them were never faster
 
 and the two meet when it is full. What is known is kept between them: it follows the lower one, up at once and
-down slowly, because a worker that is not full cannot say that a full one is faster. A full one can.
+down slowly, because a worker that is not full cannot say that a full one is faster. A full one can. Of
+requests that began together the shortest end first: time counts as it passes, and few of them prove little.
 
 That is the mean of what has run. A request that waits is measured beside it: by the bytes of its body, for
 which so many tokens are read, by the tokens that are written on the average, and by what each of them costs.
@@ -28,18 +29,24 @@ _SLOW: Final = 3000.0
 """In so many requests two thirds of a difference are taken over."""
 _FULL: Final = 0.9
 _STARTS: Final = 20
+_CHANCE: Final = 2.0
+"""Standard errors of a mean whose values vary by as much as it: what so many requests leave to chance."""
 
 
 class Sample(NamedTuple):
-    """What a worker has done since it was last heard of. body_bytes: of the completed requests."""
+    """What a worker has done since it was last heard of. held_s: seconds summed over all that ran meanwhile.
+
+    body_bytes, slot_s: of the completed requests; slot_s from their beginnings on.
+    """
 
     completed: int
     busy_s: float
-    slot_s: float
+    held_s: float
     capacity: int
     tokens_in: int = 0
     tokens_out: int = 0
     body_bytes: int = 0
+    slot_s: float = 0.0
 
 
 class Mean(NamedTuple):
@@ -71,7 +78,7 @@ class Calibration:
     completed: float = 0.0
     busy_s: float = 0.0
     slots: float = 0.0
-    """slot_s over capacity, as `completed` and `busy_s` of late."""
+    """held_s over capacity, as `completed` and `busy_s` of late."""
     costs: Costs = field(default_factory=Costs)
 
     @property
@@ -99,7 +106,7 @@ class Calibration:
         kept = math.exp(-sample.completed / _MEMORY)
         completed = self.completed * kept + sample.completed
         busy_s = self.busy_s * kept + sample.busy_s
-        slots = self.slots * kept + sample.slot_s / max(1, sample.capacity)
+        slots = self.slots * kept + sample.held_s / max(1, sample.capacity)
         found = replace(self, completed=completed, busy_s=busy_s, slots=slots)
         if not sample.completed:
             return found
@@ -113,8 +120,8 @@ class Calibration:
             return replace(found, work_s=least)
         is_sure = least > self.work_s or least >= _FULL * most
         taken = 1 - math.exp(-sample.completed / (_QUICK if is_sure else _SLOW))
-        work_s = min(self.work_s + (least - self.work_s) * taken, most)
-        return replace(found, work_s=work_s)
+        work_s = self.work_s + (least - self.work_s) * taken
+        return replace(found, work_s=min(work_s, most * (1 + _CHANCE / math.sqrt(completed))))
 
     def started(self, took_s: float) -> "Calibration":
         """With the start of one more worker."""

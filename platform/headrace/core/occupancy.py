@@ -1,13 +1,17 @@
-"""How busy a worker has been: seconds with something to do, and seconds summed over what it ended. Pure."""
+"""How busy a worker has been: seconds with something to do, and seconds summed over its requests. Pure."""
 
 from typing import NamedTuple
 
 
 class Occupied(NamedTuple):
-    """Running totals. busy_s: with at least one request; slot_s: of each that has ended, summed."""
+    """Running totals. busy_s: with at least one request. slot_s: of each that has ended, summed.
+
+    held_s: of each, so far, summed.
+    """
 
     busy_s: float = 0.0
     slot_s: float = 0.0
+    held_s: float = 0.0
 
 
 class Occupancy:
@@ -18,6 +22,7 @@ class Occupancy:
         self._since_s = 0.0
         self._busy_s = 0.0
         self._slot_s = 0.0
+        self._held_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """One more runs."""
@@ -33,9 +38,10 @@ class Occupancy:
     def until(self, now_s: float) -> Occupied:
         """The totals until now."""
         self._pass(now_s)
-        return Occupied(self._busy_s, self._slot_s)
+        return Occupied(self._busy_s, self._slot_s, self._held_s)
 
     def _pass(self, now_s: float) -> None:
         if self._running:
             self._busy_s += now_s - self._since_s
+            self._held_s += self._running * (now_s - self._since_s)
         self._since_s = now_s

@@ -5,6 +5,7 @@ wait for it as much again. The limit is the one that would have cost least over 
 comes back soon, workers stay until it does; where it never does, they go at once.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ _FEW: Final = 3
 """From so many pauses on, something is known."""
 _SHORTEST_S: Final = 10.0
 """What is shorter is no pause, and nobody goes before."""
-_PRICE: Final = 2.0
+PRICE: Final = 2.0
 """Of a restart, in cold starts: the start, and the wait for it."""
 _LONGER: Final = 1.1
 """The next pause may be a little longer than one that was as long."""
@@ -29,16 +30,25 @@ class Pauses:
 
     def tell(self, now_s: float) -> None:
         """There is something to do now."""
-        if self._busy_at_s is not None and now_s - self._busy_at_s > _SHORTEST_S:
-            self.lengths_s = (*self.lengths_s, now_s - self._busy_at_s)[-_REMEMBERED:]
+        if self._busy_at_s is not None:
+            self.lengths_s = lengthened(self.lengths_s, now_s - self._busy_at_s)
         self._busy_at_s = now_s
 
 
-def keep_s(pauses_s: Sequence[float], cold_start_s: float) -> float | None:
-    """How long to keep workers that have nothing to do; None while too few pauses are known."""
+def lengthened(lengths_s: tuple[float, ...], length_s: float) -> tuple[float, ...]:
+    """With one more, if it is a pause; the latest, oldest first."""
+    if not _SHORTEST_S < length_s < math.inf:
+        return lengths_s
+    return (*lengths_s, length_s)[-_REMEMBERED:]
+
+
+def keep_s(pauses_s: Sequence[float], price_s: float) -> float | None:
+    """How long to keep workers that are not needed; None while too few pauses are known.
+
+    price_s: what it costs to let them go and to start others, in seconds of a worker.
+    """
     if len(pauses_s) < _FEW:
         return None
-    price_s = _PRICE * cold_start_s
     ordered = sorted(pauses_s)
     best_s, least = _SHORTEST_S, len(ordered) * (_SHORTEST_S + price_s)
     passed_s = 0.0

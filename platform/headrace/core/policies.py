@@ -81,8 +81,9 @@ class Ours:
             Sample(
                 view.completed - before.completed,
                 view.busy_s - before.busy_s,
-                view.slot_s - before.slot_s,
+                view.held_s - before.held_s,
                 self.slots,
+                slot_s=view.slot_s - before.slot_s,
             )
         )
         for took_s in view.started_s:

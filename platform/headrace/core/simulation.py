@@ -33,9 +33,10 @@ class Site:
 
 
 class View(NamedTuple):
-    """What a policy may see. arrived, completed, busy_s, slot_s: ever since. started_s: of those just ready.
+    """What a policy may see. arrived, completed, busy_s, slot_s, held_s: ever since, as workers tell them.
 
     warm: those that serve, free: slots of theirs. starting_s: ages. Neither counts who drains.
+    started_s: of those just ready.
     """
 
     now_s: float
@@ -45,6 +46,7 @@ class View(NamedTuple):
     completed: int
     busy_s: float
     slot_s: float
+    held_s: float
     warm: int
     free: int
     starting_s: Sequence[float]
@@ -135,6 +137,7 @@ class _Run:
         self._completed = 0
         self._busy_s = 0.0
         self._slot_s = 0.0
+        self._begun_s = 0.0
         self._found = Outcome()
 
     def run(self) -> Outcome:
@@ -197,6 +200,7 @@ class _Run:
                 worker.busy_since_s = now_s
             worker.running += 1
             takes_s = job.work_s * self._site.slots
+            self._begun_s += now_s
             self._serial += 1
             heapq.heappush(self._ends, (now_s + takes_s, self._serial, worker, takes_s))
 
@@ -205,6 +209,7 @@ class _Run:
         self._free += not worker.drains
         self._completed += 1
         self._slot_s += took_s
+        self._begun_s -= now_s - took_s
         if worker.running == 0:
             self._busy_s += now_s - worker.busy_since_s
             if worker.drains:
@@ -232,6 +237,7 @@ class _Run:
             completed=self._completed,
             busy_s=busy_s,
             slot_s=self._slot_s,
+            held_s=self._slot_s + len(self._ends) * now_s - self._begun_s,
             warm=warm,
             free=self._free,
             starting_s=[now_s - worker.ordered_s for worker in self._starting],

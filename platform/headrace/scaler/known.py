@@ -229,11 +229,12 @@ class Known:
             Sample(
                 now.completed - before.completed,
                 now.busy_s - before.busy_s,
-                now.slot_s - before.slot_s,
+                now.held_s - before.held_s,
                 now.capacity,
                 now.tokens - now.tokens_out - before.tokens + before.tokens_out,
                 now.tokens_out - before.tokens_out,
                 now.body_bytes - before.body_bytes,
+                now.slot_s - before.slot_s,
             )
         )
 

@@ -92,6 +92,7 @@ class Heartbeat:
             settled=vitals.settled,
             busy_s=vitals.occupied.busy_s,
             slot_s=vitals.occupied.slot_s,
+            held_s=vitals.occupied.held_s,
             member_id=vitals.member_id,
             group=vitals.group,
             started_at_s=self._started_at_s,

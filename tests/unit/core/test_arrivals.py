@@ -62,6 +62,19 @@ def test_a_burst_in_a_stream_leaves_the_stream():
     assert arrivals.per_s(now_s, 60) == pytest.approx(3.0, rel=0.1)
 
 
+def test_what_comes_in_spells_is_expected_for_as_long_as_one_lasts():
+    spell = [3] * 90 + [0] * 500
+    first, now_s = fed([3] * 60)
+    assert first.per_s(now_s, 60) == pytest.approx(3.0, rel=0.05), "nobody knows yet"
+    later, now_s = fed(spell * 3 + [3] * 60)
+    # For 1.1 * 89 - 59 of the 60 seconds ahead.
+    assert later.per_s(now_s, 60) == pytest.approx(3.0 * 38.9 / 60, rel=0.05)
+    over, now_s = fed(spell * 3 + [3] * 90)
+    assert over.per_s(now_s, 60) == pytest.approx(3.0 * 8.9 / 60, rel=0.05)
+    longer, now_s = fed(spell * 3 + [3] * 110)
+    assert longer.per_s(now_s, 60) == pytest.approx(3.0, rel=0.05), "it is longer than all before it"
+
+
 def test_nothing_is_expected_after_a_window_of_silence():
     arrivals, now_s = fed([3] * 90)
     arrivals.tell(arrivals.total, now_s + 30)

@@ -83,6 +83,32 @@ def test_a_need_that_comes_again_keeps_them():
     assert set(run(Pace(), needs)[1]) == {8}
 
 
+def test_they_go_sooner_where_experience_says_so():
+    wave = [*([need(16)] * 30), *([need(2)] * 300)]
+    _, targets = run(Pace(), wave * 6, PaceRules())
+    first, last = targets[:330], targets[-330:]
+    assert 90 <= first.count(16) < 95, "nobody knows yet"
+    assert last[30:40] == [16] * 10
+    assert last[41:] == [2] * 289, "all that are too many at once"
+
+
+def test_those_that_are_needed_again_soon_stay_meanwhile():
+    # Those beyond eight are needed again after 20 or 300 s, the others after 300 s.
+    wave = [*([need(16)] * 30), *([need(8)] * 20), *([need(16)] * 30), *([need(2)] * 300)]
+    _, targets = run(Pace(), wave * 6, PaceRules())
+    last = targets[-380:]
+    assert last[30:50] == [16] * 20
+    assert last[80:102] == [16] * 22
+    assert last[102:] == [2] * 278
+
+
+def test_a_window_that_is_set_leaves_experience_out():
+    wave = [*([need(16)] * 30), *([need(2)] * 400)]
+    _, targets = run(Pace(), wave * 6)
+    assert targets[-400:-280] == [16] * 120
+    assert targets[-280] > 2
+
+
 def test_the_last_goes_by_idleness_alone():
     _, targets = run(Pace(target=1), [need(0, is_waiting=False, idle_s=5.0)] * 1000)
     assert set(targets) == {1}

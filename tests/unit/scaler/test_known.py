@@ -29,8 +29,8 @@ def deployed(version="v1", partitions=70, kind="echo", **scaling):
 def beat(completed=0, busy_s=0.0, slot_s=0.0, *, version="v1", state=WorkerState.READY, tokens=0):
     return WorkerHeartbeat(
         id="w", pid=1, host="h", model="chat", version=version, state=state, in_flight=0, capacity=4,
-        completed=completed, busy_s=busy_s, slot_s=slot_s, tokens=tokens, tokens_out=tokens // 5,
-        started_at_s=0, sent_at_s=0,
+        completed=completed, busy_s=busy_s, slot_s=slot_s, held_s=slot_s,
+        tokens=tokens, tokens_out=tokens // 5, started_at_s=0, sent_at_s=0,
     )  # fmt: skip
 
 
