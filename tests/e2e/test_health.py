@@ -14,16 +14,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from tests.elastic import Elastic
 from tests.stack import Stack, wait_until
 
 from headrace.contracts import headers as h
-from headrace.contracts.decisions import Decision
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Topics
-from headrace.core.ports import Outgoing, Record
+from headrace.core.ports import Outgoing
 from headrace.kafka.producer import Producer
-from headrace.kafka.reader import PartitionReader
-from headrace.settings import KafkaSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -61,11 +59,11 @@ def predict(input, context):
 """
 
 
-class Frail:
+class Frail(Elastic):
     """The function, its versions and its faults."""
 
     def __init__(self, folder: Path, stack: Stack) -> None:
-        self.stack = stack
+        super().__init__(stack, "frail")
         self._folder = folder
         self._faults = folder / "faults"
 
@@ -90,10 +88,6 @@ class Frail:
     def mend(self, fault: str) -> None:
         (self._faults / fault).unlink()
 
-    def workers(self, state: str = "ready") -> dict[str, dict[str, Any]]:
-        mine = (each for each in self.stack.status()["workers"] if each["model"] == "frail")
-        return {each["id"]: each for each in mine if each["state"] == state}
-
     def processes(self) -> int:
         """Workers that run, whatever they say of themselves."""
         found = 0
@@ -102,30 +96,18 @@ class Frail:
                 found += "worker" in process.cmdline()
         return found
 
-    def ask(self, value: object = 1) -> Any:
-        asked = {"model": "frail", "input": value}
+    def predict(self, value: object = 1) -> Any:
+        asked = {"model": self.model, "input": value}
         answer = httpx.post(f"{self.stack.http_url}/v1/predictions", json=asked, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()["output"]
 
     def is_whole(self) -> bool:
-        return len(self.workers()) == 2
+        return len(self.ready()) == 2
 
     def listed(self) -> dict[str, Any]:
         listed: list[dict[str, Any]] = json.loads(self.stack.run("models", "--json").stdout)
-        return next(each for each in listed if each["id"] == "frail")
-
-    def read(self, topic: str) -> list[Record]:
-        async def all_of_it() -> list[Record]:
-            settings = KafkaSettings(bootstrap_servers=self.stack.kafka_bootstrap_servers)
-            async with PartitionReader(settings, {topic: None}) as reader:
-                return list(await reader.read_to_end())
-
-        return asyncio.run(all_of_it())
-
-    def decisions(self) -> list[Decision]:
-        records = self.read(_TOPICS.decisions)
-        return [Decision.decode(record.value or b"") for record in records if record.key == b"frail"]
+        return next(each for each in listed if each["id"] == self.model)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +151,7 @@ class Callers:
         while not self._over.is_set():
             number += 1
             try:
-                answer = self._frail.ask([caller, number])
+                answer = self._frail.predict([caller, number])
                 assert answer["input"] == [caller, number]
                 self.answers.append(answer)
             except Exception as error:  # noqa: BLE001  # told by the test's own thread
@@ -183,14 +165,14 @@ class Callers:
 
 
 def test_canaries_are_seen_by_nobody(frail: Frail) -> None:
-    before = {name: worker["canary_at_s"] for name, worker in frail.workers().items()}
+    before = {name: worker["canary_at_s"] for name, worker in frail.ready().items()}
 
     def all_looked_again() -> bool:
-        now = frail.workers()
+        now = frail.ready()
         return all(now[name]["canary_at_s"] > at_s for name, at_s in before.items())
 
     wait_until(all_looked_again, "every worker's next canary")
-    assert all(worker["completed"] == 0 for worker in frail.workers().values())
+    assert all(worker["completed"] == 0 for worker in frail.ready().values())
     lanes = [
         name for name in ("priority", "default", "flex") if frail.read(f"headrace.requests.frail.{name}")
     ]
@@ -206,7 +188,7 @@ def test_a_new_version_takes_over_without_a_request_lost_or_redone(frail: Frail)
         version = frail.deploy(2)
         wait_until(lambda: 2 in callers.versions, "answers of the new version")
         wait_until(
-            lambda: {each["version"] for each in frail.workers().values()} == {version} and frail.is_whole(),
+            lambda: {each["version"] for each in frail.ready().values()} == {version} and frail.is_whole(),
             "the old workers to go",
         )
     assert callers.faults == []
@@ -240,12 +222,12 @@ def test_a_version_that_is_not_well_is_taken_out_again(frail: Frail) -> None:
 
 
 def test_a_worker_whose_canary_fails_is_replaced(frail: Frail) -> None:
-    before = set(frail.workers())
+    before = set(frail.ready())
     frail.break_("wrong")
-    wait_until(lambda: not before & set(frail.workers()), "both to be taken out")
+    wait_until(lambda: not before & set(frail.ready()), "both to be taken out")
     wait_until(lambda: any("card fell off" in each.reason for each in frail.decisions()), "the reason")
     asked: list[Any] = []
-    caller = threading.Thread(target=lambda: asked.append(frail.ask("while nobody is well")))
+    caller = threading.Thread(target=lambda: asked.append(frail.predict("while nobody is well")))
     caller.start()
     frail.mend("wrong")
     wait_until(frail.is_whole, "two workers")
@@ -256,9 +238,9 @@ def test_a_worker_whose_canary_fails_is_replaced(frail: Frail) -> None:
 
 
 def test_a_canary_that_never_ends_is_a_fault(frail: Frail) -> None:
-    before = set(frail.workers())
+    before = set(frail.ready())
     frail.break_("hang")
-    wait_until(lambda: not before & set(frail.workers()), "both to be taken out")
+    wait_until(lambda: not before & set(frail.ready()), "both to be taken out")
     frail.mend("hang")
     wait_until(frail.is_whole, "two workers")
     reasons = {each.reason for each in frail.decisions()}
@@ -272,18 +254,17 @@ def test_a_start_that_hangs_is_ended(frail: Frail) -> None:
         lambda: any("is not ready" in each.reason for each in frail.decisions() if each.version == version),
         "the end of the start",
     )
-    assert frail.ask()["version"] == 2, "the old version serves"
+    assert frail.predict()["version"] == 2, "the old version serves"
     frail.mend("start4")
-    wait_until(lambda: frail.ask()["version"] == 4 or "rolled_back" in frail.listed(), "an end of it")
+    wait_until(lambda: frail.predict()["version"] == 4 or "rolled_back" in frail.listed(), "an end of it")
 
 
 def test_a_worker_that_is_declared_dead_ends(frail: Frail) -> None:
     wait_until(frail.is_whole, "two workers")
-    victim = min(frail.workers().values(), key=lambda each: str(each["id"]))
+    victim = min(frail.ready().values(), key=lambda each: str(each["id"]))
 
     async def declare() -> None:
-        settings = KafkaSettings(bootstrap_servers=frail.stack.kafka_bootstrap_servers)
-        producer = Producer(settings, source="test")
+        producer = Producer(frail.kafka, source="test")
         await producer.start()
         try:
             event = Obituary(worker=victim["id"], group="headrace.frail", sent_at_s=time.time())
@@ -294,18 +275,16 @@ def test_a_worker_that_is_declared_dead_ends(frail: Frail) -> None:
 
     with Callers(frail) as callers:
         asyncio.run(declare())
-        wait_until(lambda: victim["id"] not in frail.workers() and frail.is_whole(), "another in its place")
+        wait_until(lambda: victim["id"] not in frail.ready() and frail.is_whole(), "another in its place")
     assert callers.faults == []
 
 
 def test_a_worker_that_is_not_heard_is_replaced(frail: Frail) -> None:
     wait_until(frail.is_whole, "two workers")
-    victim = min(frail.workers().values(), key=lambda each: str(each["id"]))
+    victim = min(frail.ready().values(), key=lambda each: str(each["id"]))
     os.kill(victim["pid"], signal.SIGSTOP)
     with Callers(frail) as callers:
-        wait_until(
-            lambda: victim["id"] not in frail.workers() and frail.is_whole(), "another in its place", 60
-        )
+        wait_until(lambda: victim["id"] not in frail.ready() and frail.is_whole(), "another in its place", 60)
     assert callers.faults == []
     with pytest.raises(ProcessLookupError):
         os.kill(victim["pid"], 0)
@@ -320,7 +299,7 @@ def test_without_room_old_workers_go_first_one_by_one(frail: Frail) -> None:
     def is_over() -> bool:
         nonlocal most
         most = max(most, frail.processes())
-        return {each["version"] for each in frail.workers().values()} == {version} and frail.is_whole()
+        return {each["version"] for each in frail.ready().values()} == {version} and frail.is_whole()
 
     with Callers(frail) as callers:
         wait_until(lambda: len(callers.answers) > 20, "some answers")

@@ -3,7 +3,6 @@
 KEDA, its HPA and the kubelet are played here, by KEDA's own protocol and by the HPA's rule; workers are real.
 """
 
-import asyncio
 import json
 import math
 import os
@@ -12,26 +11,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
+from tests.elastic import Elastic
 from tests.keda import Protocol, compiled
 from tests.stack import Stack, wait_until
 
-from headrace.contracts import headers as h
-from headrace.contracts.decisions import Decision
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Record
 from headrace.devstack.ports import HOST, free
-from headrace.kafka.reader import PartitionReader
-from headrace.settings import KafkaSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -45,7 +38,6 @@ engine:
 scaling: {min_workers: 0, max_workers: 4, idle_s: 2, drain_target_s: 3}
 """
 _BURST = 48
-_TOPICS = Topics()
 
 
 class Played:
@@ -168,7 +160,7 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def elastic(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def elastic(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
     """A stack whose one model has no worker, and whose scaler starts none itself."""
     folder = tmp_path_factory.mktemp("keda")
     write(folder / "elastic", start_ms=500)
@@ -182,15 +174,15 @@ def elastic(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
     stack = Stack(folder, functions=[folder / "elastic"], settings=settings)
     try:
         stack.start()
-        yield stack
+        yield Elastic(stack)
     finally:
         stack.stop()
 
 
 @pytest.fixture(scope="module")
-def keda(elastic: Stack, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def keda(elastic: Elastic, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("played")
-    state = json.loads((elastic.data_dir / "run" / "stack.json").read_text())
+    state = json.loads((elastic.stack.data_dir / "run" / "stack.json").read_text())
     environment = os.environ | state["environment"]
     played = Played(port, compiled(folder), environment, folder / "workers.log")
     played.start()
@@ -206,87 +198,61 @@ def write(folder: Path, start_ms: int) -> Path:
     return folder
 
 
-def ask(stack: Stack, prefer: str = "wait=60") -> httpx.Response:
-    body = {"model": "elastic", "messages": [{"role": "user", "content": "hello"}]}
-    url = f"{stack.http_url}/v1/chat/completions"
-    answer = httpx.post(url, json=body, headers={"prefer": prefer}, timeout=90)
-    answer.raise_for_status()
-    return answer
+def goes_to_none(elastic: Elastic, keda: Played) -> None:
+    wait_until(lambda: keda.replicas == 0 and not elastic.workers(), "no worker", 60)
 
 
-def read(stack: Stack, topic: str) -> list[Record]:
-    async def all_of_it() -> list[Record]:
-        settings = KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers)
-        async with PartitionReader(settings, {topic: None}) as reader:
-            return list(await reader.read_to_end())
-
-    return asyncio.run(all_of_it())
-
-
-def decisions(stack: Stack) -> list[Decision]:
-    return [Decision.decode(record.value or b"") for record in read(stack, _TOPICS.decisions)]
-
-
-def results(stack: Stack) -> list[str]:
-    return [record.headers[h.CAUSATION_ID].decode() for record in read(stack, _TOPICS.results)]
-
-
-def goes_to_none(stack: Stack, keda: Played) -> None:
-    wait_until(lambda: keda.replicas == 0 and not stack.status()["workers"], "no worker", 60)
-
-
-def test_from_none_and_back(elastic: Stack, keda: Played) -> None:
-    wait_until(lambda: bool(decisions(elastic)), "the first decision")
+def test_from_none_and_back(elastic: Elastic, keda: Played) -> None:
+    wait_until(lambda: bool(elastic.decisions()), "the first decision")
     assert (keda.replicas, keda.pushed_at_s) == (0, [])
     asked_at_s = time.time()
 
-    assert ask(elastic).json()["choices"]
+    assert elastic.ask().json()["choices"]
 
     assert len(keda.pushed_at_s) == 1
     assert keda.pushed_at_s[0] - asked_at_s < 1.0, "asked twice a second, and pushed at once"
     goes_to_none(elastic, keda)
     wait_until(lambda: keda.codes == [0], "its worker to end well")
-    seen = [each for each in decisions(elastic) if each.actions]
+    seen = [each for each in elastic.decisions() if each.actions]
     assert [each.target for each in seen] == [1, 0]
     assert keda.most == 1
 
 
-def test_a_burst_grows_and_nothing_is_lost_or_redone(elastic: Stack, keda: Played) -> None:
-    before = len(decisions(elastic))
+def test_a_burst_grows_and_nothing_is_lost_or_redone(elastic: Elastic, keda: Played) -> None:
+    before = len(elastic.decisions())
 
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask(elastic, "respond-async"), range(_BURST)))
-    names = {answer.json()["id"] for answer in answers}
-    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 120)
+    names = elastic.submit(_BURST)
+    elastic.until_done(names)
     goes_to_none(elastic, keda)
 
-    seen = decisions(elastic)[before:]
+    seen = elastic.decisions()[before:]
     # How many are right depends on how long a start takes on this machine.
     most = max(each.target for each in seen)
     assert 2 <= most <= 4
     assert max(each.warm + each.starting for each in seen) == most, "none is counted twice while it loads"
     assert keda.most == most
-    told = Counter(results(elastic))
-    assert {name: told[name] for name in names} == dict.fromkeys(names, 1), "answered once each"
+    assert elastic.not_once(names) == {}, "answered once each"
     assert set(keda.codes) <= {0, -signal.SIGTERM}, "each drained, unless it was still loading"
 
 
-def obituaries(stack: Stack) -> list[Record]:
-    return [each for each in read(stack, _TOPICS.control) if (each.key or b"").startswith(b"obituary/")]
+def obituaries(elastic: Elastic) -> list[Record]:
+    return [each for each in elastic.read(Topics().control) if (each.key or b"").startswith(b"obituary/")]
 
 
-def test_a_worker_that_is_killed_is_buried_when_its_pod_starts_another(elastic: Stack, keda: Played) -> None:
-    names = {ask(elastic, "respond-async").json()["id"] for _ in range(12)}
-    wait_until(lambda: any(w["in_flight"] for w in elastic.status()["workers"]), "work")
+def test_a_worker_that_is_killed_is_buried_when_its_pod_starts_another(
+    elastic: Elastic, keda: Played
+) -> None:
+    names = elastic.submit(12)
+    wait_until(lambda: any(w["in_flight"] for w in elastic.workers().values()), "work")
 
     keda.kill_one()
 
-    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 60)
+    elastic.until_done(names, 60)
     wait_until(lambda: bool(obituaries(elastic)), "its obituary", 60)
     dead = obituaries(elastic)
     assert [Obituary.decode(record.value or b"").blamed for record in dead] == [()]
     assert -signal.SIGKILL in keda.codes
-    assert set(Counter(each for each in results(elastic) if each in names).values()) == {1}
+    assert elastic.not_once(names) == {}
 
 
 def test_a_worker_of_a_model_that_is_not_there_says_so(keda: Played) -> None:
@@ -298,29 +264,29 @@ def test_a_worker_of_a_model_that_is_not_there_says_so(keda: Played) -> None:
     assert done.stderr.endswith("headrace worker: There is no model 'nobody': deploy it first\n")
 
 
-def test_workers_follow_what_is_deployed(elastic: Stack, keda: Played, tmp_path: Path) -> None:
-    ask(elastic)
-    (old,) = {each["version"] for each in elastic.status()["workers"]}
-    names = {ask(elastic, "respond-async").json()["id"] for _ in range(24)}
+def test_workers_follow_what_is_deployed(elastic: Elastic, keda: Played, tmp_path: Path) -> None:
+    elastic.ask()
+    (old,) = {each["version"] for each in elastic.workers().values()}
+    names = elastic.submit(24)
 
-    deployed = elastic.run("deploy", str(write(tmp_path / "elastic", start_ms=400)))
+    deployed = elastic.stack.run("deploy", str(write(tmp_path / "elastic", start_ms=400)))
 
     assert deployed.returncode == 0, deployed.stderr
-    wait_until(lambda: set(results(elastic)) >= names, "all jobs to end", 60)
-    ask(elastic)
-    assert old not in {each["version"] for each in elastic.status()["workers"]}
+    elastic.until_done(names, 60)
+    elastic.ask()
+    assert old not in {each["version"] for each in elastic.workers().values()}
     assert "is deployed: this worker ends" in keda.log
-    assert set(Counter(each for each in results(elastic) if each in names).values()) == {1}
+    assert elastic.not_once(names) == {}
     # One that still loads its modules has nothing to drain: SIGTERM ends it.
     assert keda.codes.count(-signal.SIGKILL) == 1
     assert set(keda.codes) <= {0, -signal.SIGTERM, -signal.SIGKILL}, "all but one drained"
 
 
-def test_an_undeployed_model_goes(elastic: Stack, keda: Played) -> None:
-    name = ask(elastic, "respond-async").json()["id"]
+def test_an_undeployed_model_goes(elastic: Elastic, keda: Played) -> None:
+    names = elastic.submit(1)
 
-    done = elastic.run("undeploy", "elastic")
+    done = elastic.stack.run("undeploy", "elastic")
 
     assert done.returncode == 0, done.stderr
-    assert name in results(elastic)
+    assert names <= elastic.answers().keys()
     assert keda.replicas == 0

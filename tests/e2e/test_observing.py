@@ -11,18 +11,15 @@ from pathlib import Path
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from tests.elastic import Elastic
 from tests.stack import Stack, wait_until
 
-from headrace.contracts import headers as h
-from headrace.contracts import replies, requests
+from headrace.contracts import requests
 from headrace.contracts.decisions import Decision
 from headrace.contracts.requests import RequestHead
-from headrace.contracts.states import State
 from headrace.contracts.topics import Lane, Topics
-from headrace.core.ports import Outgoing, Record
+from headrace.core.ports import Outgoing
 from headrace.kafka.producer import Producer
-from headrace.kafka.reader import PartitionReader
-from headrace.settings import KafkaSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -82,23 +79,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.stop()
 
 
-def kafka(stack: Stack) -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=stack.kafka_bootstrap_servers)
-
-
-def publish(stack: Stack, model: str, texts: Sequence[str], within_s: float | None = None) -> set[str]:
+def publish(elastic: Elastic, texts: Sequence[str], within_s: float | None = None) -> set[str]:
     """Send messages as a direct publisher does; gives the requests' ids."""
 
     async def send() -> set[str]:
-        producer = Producer(kafka(stack), source="test")
+        producer = Producer(elastic.kafka, source="test")
         await producer.start()
         names = {f"test-{uuid.uuid4().hex}": text for text in texts}
         end_s = None if within_s is None else time.time() + within_s
         try:
             for name, text in names.items():
-                body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": text}]})
+                body = orjson.dumps({"model": elastic.model, "messages": [{"role": "user", "content": text}]})
                 headers = requests.write(RequestHead(id=name, source="/test", expires_at_s=end_s))
-                lane = _TOPICS.requests(model, Lane.DEFAULT)
+                lane = _TOPICS.requests(elastic.model, Lane.DEFAULT)
                 await (await producer.send(Outgoing(lane, body, headers=headers)))
         finally:
             await producer.stop()
@@ -107,42 +100,23 @@ def publish(stack: Stack, model: str, texts: Sequence[str], within_s: float | No
     return asyncio.run(send())
 
 
-def read(stack: Stack, topic: str) -> list[Record]:
-    async def all_of_it() -> list[Record]:
-        async with PartitionReader(kafka(stack), {topic: None}) as reader:
-            return list(await reader.read_to_end())
-
-    return asyncio.run(all_of_it())
-
-
-def decisions(stack: Stack, model: str) -> list[Decision]:
-    found = [Decision.decode(record.value or b"") for record in read(stack, _TOPICS.decisions)]
-    return [each for each in found if each.model == model]
-
-
-def results(stack: Stack) -> dict[str, State | None]:
-    return {
-        record.headers[h.CAUSATION_ID].decode(): replies.final_state(record.headers)
-        for record in read(stack, _TOPICS.results)
-    }
-
-
-def served(stack: Stack, model: str, texts: Sequence[str], within_s: float | None = None) -> list[Decision]:
+def served(elastic: Elastic, texts: Sequence[str], within_s: float | None = None) -> list[Decision]:
     """Decisions about the model from when these are published until they are answered and nobody works."""
-    before = len(decisions(stack, model))
-    names = publish(stack, model, texts, within_s)
-    wait_until(lambda: results(stack).keys() >= names, "all answers", 120)
-    wait_until(lambda: decisions(stack, model)[-1].target == 0, "no worker", 60)
-    seen = decisions(stack, model)[before:]
+    before = len(elastic.decisions())
+    names = publish(elastic, texts, within_s)
+    elastic.until_done(names)
+    wait_until(lambda: elastic.decisions()[-1].target == 0, "no worker", 60)
+    seen = elastic.decisions()[before:]
     assert {each.unaccounted for each in seen} == {0}, "however workers come and go"
     return seen
 
 
 def test_what_is_due_starts_workers_that_the_drain_target_would_not(stack: Stack) -> None:
-    without = served(stack, "patient", ["hello"] * 24)
+    patient = Elastic(stack, "patient")
+    without = served(patient, ["hello"] * 24)
     assert max(each.target for each in without) == 1, "a thousand seconds are enough for one"
 
-    due = served(stack, "patient", ["hello"] * 100, within_s=30)
+    due = served(patient, ["hello"] * 100, within_s=30)
 
     assert max(each.target for each in due) >= 3
     assert any("s of work are due in" in each.reason for each in due)
@@ -150,11 +124,12 @@ def test_what_is_due_starts_workers_that_the_drain_target_would_not(stack: Stack
 
 
 def test_long_prompts_are_more_work_than_as_many_short_ones(stack: Stack) -> None:
+    reader = Elastic(stack, "reader")
     short, long = "a word " * 5, "a word " * 65
-    served(stack, "reader", [short, long, short] * 12)  # to learn from
+    served(reader, [short, long, short] * 12)  # to learn from
 
-    few = served(stack, "reader", [short] * 60)
-    many = served(stack, "reader", [long] * 60)
+    few = served(reader, [short] * 60)
+    many = served(reader, [long] * 60)
 
     def of_one(seen: Sequence[Decision]) -> list[tuple[float, float]]:
         """Seconds and tokens of one that waits, as long as many do; until the first look the mean of all."""
@@ -170,24 +145,26 @@ def test_long_prompts_are_more_work_than_as_many_short_ones(stack: Stack) -> Non
 
 
 def test_what_is_tried_again_and_what_is_set_aside_are_accounted_for(stack: Stack) -> None:
-    seen = served(stack, "moody", ["now or never", "always"])
+    moody = Elastic(stack, "moody")
+    seen = served(moody, ["now or never", "always"])
 
     assert max(each.retrying for each in seen) == 1
     assert seen[-1].retrying == 0
-    assert len(read(stack, _TOPICS.dead_letters)) == 1
+    assert len(moody.read(_TOPICS.dead_letters)) == 1
 
 
 def test_a_new_version_takes_over_within_the_budget_of_gpus(stack: Stack, tmp_path: Path) -> None:
-    names = publish(stack, "costly", ["hello"] * 60)
-    wait_until(lambda: decisions(stack, "costly")[-1].warm == 1, "a worker", 60)
+    costly = Elastic(stack, "costly")
+    names = publish(costly, ["hello"] * 60)
+    wait_until(lambda: costly.decisions()[-1].warm == 1, "a worker", 60)
     text = f"schema: headrace.function/v1\nname: costly\ndescription: anew{_FUNCTIONS['costly']}"
     (tmp_path / "function.yaml").write_text(text)
 
     done = stack.run("deploy", str(tmp_path))
 
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: results(stack).keys() >= names, "all answers", 120)
-    seen = decisions(stack, "costly")
+    costly.until_done(names)
+    seen = costly.decisions()
     assert max(each.warm + each.starting + each.draining for each in seen) == 1, "one takes two GPUs of three"
     assert any("GPU budget: 1 of 2" in each.reason for each in seen)
     assert len({each.version for each in seen if each.warm}) == 2
@@ -195,25 +172,27 @@ def test_a_new_version_takes_over_within_the_budget_of_gpus(stack: Stack, tmp_pa
 
 
 def test_requests_of_a_worker_that_is_not_heard_are_unaccounted_for(stack: Stack) -> None:
-    names = publish(stack, "slow", ["hello"] * 2)
+    slow = Elastic(stack, "slow")
+    names = publish(slow, ["hello"] * 2)
 
     def holders() -> list[int]:
-        return [each["pid"] for each in stack.status()["workers"] if each["in_flight"] == 2]
+        return [each["pid"] for each in slow.workers().values() if each["in_flight"] == 2]
 
     wait_until(lambda: len(holders()) == 1, "both to run", 60)
     (pid,) = holders()
     os.kill(pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: decisions(stack, "slow")[-1].unaccounted == 2, "both to be missed", 40)
+        wait_until(lambda: slow.decisions()[-1].unaccounted == 2, "both to be missed", 40)
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: decisions(stack, "slow")[-1].unaccounted == 0, "both to be found", 40)
-    wait_until(lambda: results(stack).keys() >= names, "all answers", 120)
+    wait_until(lambda: slow.decisions()[-1].unaccounted == 0, "both to be found", 40)
+    slow.until_done(names)
 
 
 def test_commits_that_somebody_takes_back_are_told(stack: Stack) -> None:
-    served(stack, "patient", ["hello"] * 8)
-    assert decisions(stack, "patient")[-1].unaccounted == 0
+    patient = Elastic(stack, "patient")
+    served(patient, ["hello"] * 8)
+    assert patient.decisions()[-1].unaccounted == 0
     (row,) = (
         row
         for row in orjson.loads(stack.run("backlog", "patient", "--json").stdout)
@@ -239,12 +218,12 @@ def test_commits_that_somebody_takes_back_are_told(stack: Stack) -> None:
         finally:
             await consumer.stop()
 
-    before = len(decisions(stack, "patient"))
+    before = len(patient.decisions())
     number = asyncio.run(take_back())
 
     assert number > 0
     # At least some: two counts that lag behind one another say no more than the least.
     wait_until(
-        lambda: any(0 < each.unaccounted <= number for each in decisions(stack, "patient")[before:]),
+        lambda: any(0 < each.unaccounted <= number for each in patient.decisions()[before:]),
         "them to be told",
     )

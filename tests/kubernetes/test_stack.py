@@ -7,28 +7,20 @@ import re
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Pod
+from tests.elastic import Elastic
 from tests.kubernetes.control_plane import GPUS, ControlPlane
 from tests.kubernetes.kubelet import PROCESSES, Kubelet, Run
 from tests.stack import Stack, wait_until
 
-from headrace.contracts import headers as h
-from headrace.contracts.decisions import Decision
 from headrace.contracts.events import WorkerHeartbeat
 from headrace.contracts.topics import Topics
-from headrace.core.ports import Record
-from headrace.kafka.reader import PartitionReader
-from headrace.settings import KafkaSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -45,14 +37,14 @@ _TOPICS = Topics()
 _NAMESPACE = "stack"
 
 
-@dataclass
-class Site:
-    """A stack, the node that its workers run on, and the cluster."""
+class Site(Elastic):
+    """With the node that its workers run on, and the cluster."""
 
-    stack: Stack
-    kubelet: Kubelet
-    plane: ControlPlane
-    folder: Path
+    def __init__(self, stack: Stack, kubelet: Kubelet, plane: ControlPlane, folder: Path) -> None:
+        super().__init__(stack)
+        self.kubelet = kubelet
+        self.plane = plane
+        self.folder = folder
 
     def deploy(self, start_ms: int) -> None:
         """Another start time is another version."""
@@ -61,22 +53,10 @@ class Site:
         done = self.stack.run("deploy", str(self.folder / "elastic"))
         assert done.returncode == 0, done.stderr
 
-    def ask(self, text: str = "hello", prefer: str = "wait=60") -> httpx.Response:
-        body = {"model": "elastic", "messages": [{"role": "user", "content": text}]}
-        url = f"{self.stack.http_url}/v1/chat/completions"
-        return httpx.post(url, json=body, headers={"prefer": prefer}, timeout=90)
-
-    def submit(self, number: int) -> set[str]:
-        """So many jobs; their ids."""
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: self.ask(prefer="respond-async"), range(number)))
-        return {answer.raise_for_status().json()["id"] for answer in answers}
-
-    def until_done(self, names: set[str], again: int = 0) -> None:
-        """Wait until all are answered: once each, but for so many that a dead worker had not committed."""
-        wait_until(lambda: names <= self.answers().keys(), "all jobs to end", 90)
-        told = self.answers()
-        assert sum(told[name] - 1 for name in names) <= again
+    def until_done(self, names: set[str], timeout_s: float = 90, *, again: int = 0) -> None:
+        """Once each, but for so many that a dead worker had not committed."""
+        super().until_done(names, timeout_s)
+        assert sum(times - 1 for times in self.not_once(names).values()) <= again
 
     def until_none(self) -> None:
         wait_until(lambda: not self.kubelet.alive and not self.pods(), "no pod", 60)
@@ -87,26 +67,6 @@ class Site:
                 return {pod.metadata.name: pod async for pod in client.list(Pod, namespace=_NAMESPACE)}
 
         return asyncio.run(listed())
-
-    def read(self, topic: str) -> list[Record]:
-        async def all_of_it() -> list[Record]:
-            settings = KafkaSettings(bootstrap_servers=self.stack.kafka_bootstrap_servers)
-            async with PartitionReader(settings, {topic: None}) as reader:
-                return list(await reader.read_to_end())
-
-        return asyncio.run(all_of_it())
-
-    def answers(self) -> Counter[str]:
-        """How often each request was answered."""
-        return Counter(each.headers[h.CAUSATION_ID].decode() for each in self.read(_TOPICS.results))
-
-    def decisions(self) -> list[Decision]:
-        return [Decision.decode(each.value or b"") for each in self.read(_TOPICS.decisions)]
-
-    def starts(self) -> int:
-        """Pods that were asked for."""
-        actions = [action for each in self.decisions() for action in each.actions]
-        return sum(action.startswith("start ") for action in actions)
 
     def beats(self) -> list[WorkerHeartbeat]:
         """The last word of each worker that lives."""
@@ -189,7 +149,7 @@ def test_from_none_and_back(site: Site) -> None:
 
 
 def test_a_burst_grows_and_shrinks_and_nothing_is_lost_or_redone(site: Site) -> None:
-    began, starts, decided = len(site.kubelet.runs), site.starts(), len(site.decisions())
+    began, starts, decided = len(site.kubelet.runs), len(site.started()), len(site.decisions())
 
     site.until_done(site.submit(100))
 
@@ -197,7 +157,7 @@ def test_a_burst_grows_and_shrinks_and_nothing_is_lost_or_redone(site: Site) -> 
     mine = site.kubelet.runs[began:]
     seen = site.decisions()[decided:]
     assert max(each.target for each in seen) == 4, "25 seconds of work in 6 are more than four can do"
-    assert len(mine) == site.starts() - starts, "each pod was asked for, and none was restarted"
+    assert len(mine) == len(site.started()) - starts, "each pod was asked for, and none was restarted"
     assert have_drained(mine), "so that nothing was begun twice"
     stopped = [re.match(r"stop (\S+):", action) for each in seen for action in each.actions]
     assert sorted(match[1] for match in stopped if match) == sorted(run.pod for run in mine), "and was named"
@@ -222,7 +182,7 @@ def version_of(pod: str) -> str:
 
 
 def test_the_next_scaler_goes_on_with_the_same_pods(site: Site) -> None:
-    began, starts = len(site.kubelet.runs), site.starts()
+    began, starts = len(site.kubelet.runs), len(site.started())
     jobs = site.submit(80)
     wait_until(lambda: len(site.kubelet.alive) >= 2, "some pods")
     before = dict(site.kubelet.alive)
@@ -235,7 +195,7 @@ def test_the_next_scaler_goes_on_with_the_same_pods(site: Site) -> None:
     site.until_done(jobs)
     site.until_none()
     mine = site.kubelet.runs[began:]
-    assert len(mine) == site.starts() - starts, "none was started twice"
+    assert len(mine) == len(site.started()) - starts, "none was started twice"
     assert len({run.pod for run in mine}) == len(mine) <= 4
     assert have_drained(mine)
 
@@ -260,7 +220,7 @@ def test_a_worker_that_is_killed_begins_anew_in_its_pod(site: Site) -> None:
 
 
 def test_a_request_that_ends_worker_after_worker_is_found_out(site: Site) -> None:
-    answer = site.ask("poison")
+    answer = site.post("poison")
 
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "engine_crashed"
