@@ -150,9 +150,13 @@ class Stack:
         )
 
     def status(self) -> dict[str, Any]:
-        """What `headrace status --json` says."""
-        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
-        return found
+        """What `headrace status --json` says, once Kafka answers."""
+        until_s = time.monotonic() + START_S
+        while True:
+            found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+            if found["workers"] is not None:
+                return found
+            assert time.monotonic() < until_s, "Kafka does not answer"
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `headrace` command on this stack."""

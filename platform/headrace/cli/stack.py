@@ -153,19 +153,22 @@ def _status(data_dir: Path) -> dict[str, Any]:
     return {"running": running, **addresses, "processes": processes, "workers": workers}
 
 
-async def _workers(settings: Settings) -> list[dict[str, Any]]:
-    """Workers by their heartbeats; none when Kafka does not answer."""
+async def _workers(settings: Settings) -> list[dict[str, Any]] | None:
+    """Workers by their heartbeats; None when Kafka does not answer."""
     from headrace.kafka.reader import PartitionReader  # noqa: PLC0415
 
     beats: dict[bytes | None, WorkerHeartbeat] = {}
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FRESH_S):
-            async with PartitionReader(settings.kafka, {settings.kafka.topics.workers: None}) as reader:
-                for record in await reader.read_to_end():
-                    beats.pop(record.key, None)
-                    if record.value is not None:
-                        with contextlib.suppress(HeadraceError):
-                            beats[record.key] = WorkerHeartbeat.decode(record.value)
+    topics = {settings.kafka.topics.workers: None}
+    try:
+        async with asyncio.timeout(_FRESH_S), PartitionReader(settings.kafka, topics) as reader:
+            records = await reader.read_to_end()
+    except TimeoutError:
+        return None
+    for record in records:
+        beats.pop(record.key, None)
+        if record.value is not None:
+            with contextlib.suppress(HeadraceError):
+                beats[record.key] = WorkerHeartbeat.decode(record.value)
     now_s = time.time()
     return [
         {
@@ -195,7 +198,9 @@ def _print(found: dict[str, Any], data_dir: Path) -> None:
     for process in found["processes"]:
         size = f"{process['memory_bytes'] >> 20} MiB" if process["memory_bytes"] else "-"
         typer.echo(f"  {process['name']:12} pid {process['pid']:<8} {size:>9}")
-    for worker in found["workers"]:
+    if found["workers"] is None:
+        typer.echo("  workers are not known: Kafka does not answer")
+    for worker in found["workers"] or ():
         typer.echo(
             f"  worker {worker['id']}  {worker['model']} {worker['version']}  {worker['state']}  "
             f"{worker['in_flight']} in flight"
