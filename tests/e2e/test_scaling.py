@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.elastic import Elastic
 from tests.stack import Stack, wait_until
+
+from headrace.contracts.topics import Topics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -43,6 +46,14 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
         yield Elastic(stack)
     finally:
         stack.stop()
+
+
+def _deploy(elastic: Elastic, folder: Path, manifest: str) -> str:
+    """Its version."""
+    (folder / "function.yaml").write_text(manifest)
+    done = elastic.stack.run("deploy", "--json", str(folder))
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["version"])
 
 
 def test_from_none_and_back(elastic: Elastic) -> None:
@@ -100,6 +111,39 @@ def test_top_shows_the_latest_decision(elastic: Elastic) -> None:
     assert reason.startswith("  ")
 
 
+def test_a_new_version_is_tried_before_it_has_work(elastic: Elastic, tmp_path: Path) -> None:
+    def is_trusted() -> bool:
+        # Who was well for ten seconds: some worker of the burst was.
+        return b"trusted/elastic" in [each.key for each in elastic.read(Topics().scaler)]
+
+    assert is_trusted()
+    elastic.until_none()
+    before = len(elastic.decisions())
+    good = _deploy(elastic, tmp_path, _ELASTIC.replace("start_ms: 500", "start_ms: 400"))
+
+    wait_until(lambda: any(each["version"] == good for each in elastic.workers().values()), "a worker to try")
+    elastic.until_none()
+
+    seen = elastic.decisions()[before:]
+    assert max(each.target for each in seen) == 1
+    assert {each.arrived for each in seen} == {1 + _BURST}, "nobody asked"
+    assert any(each.reason.startswith(f"version {good} is tried (at least 1") for each in seen)
+
+    slow = (
+        _ELASTIC.replace("start_ms: 500", "start_ms: 30000") + "health: {start_timeout_s: 3, failures: 1}\n"
+    )
+    bad = _deploy(elastic, tmp_path, slow)
+
+    def listed() -> dict[str, Any]:
+        rows: list[dict[str, Any]] = json.loads(elastic.stack.run("models", "--json").stdout)
+        return next(each for each in rows if each["id"] == "elastic")
+
+    wait_until(lambda: listed()["version"] == good, "the way back", 60)
+    assert listed()["rolled_back"]["version"] == bad
+    elastic.until_none()
+    assert elastic.decisions()[-1].arrived == 1 + _BURST, "nobody asked"
+
+
 def test_a_model_goes_when_its_work_is_done(elastic: Elastic) -> None:
     names = elastic.submit(20)
 
@@ -119,9 +163,7 @@ def test_a_model_goes_when_its_work_is_done(elastic: Elastic) -> None:
 
 
 def test_a_model_that_went_can_come_again(elastic: Elastic, tmp_path: Path) -> None:
-    (tmp_path / "function.yaml").write_text(_ELASTIC)
-    deployed = elastic.stack.run("deploy", str(tmp_path))
-    assert deployed.returncode == 0, deployed.stderr
+    _deploy(elastic, tmp_path, _ELASTIC)
 
     assert elastic.ask().json()["choices"], "from the first offset on"
 

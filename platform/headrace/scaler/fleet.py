@@ -21,7 +21,7 @@ from headrace.core.ports import Record
 from headrace.core.rollout import is_stable, unfit
 from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
-from headrace.scaler.known import SERVING, Depth, Grant, Known, limits
+from headrace.scaler.known import SERVING, Depth, Grant, Known
 from headrace.settings import ScalerSettings
 
 _log = logging.getLogger(__name__)
@@ -156,8 +156,13 @@ class Fleet:
         mine = _by_model(workers)
         for model, known in self.known.items():
             known.failures = self._failures.get(model, Failures())
+            known.is_tried = self._is_tried(known.deployed)
             if known.depth is not None:
                 known.decide(mine[model], self._free(mine[model]), now_s)
+
+    def _is_tried(self, deployed: ModelDeployed) -> bool:
+        trusted = self._trusted.get(deployed.name)
+        return trusted is not None and trusted.version != deployed.version
 
     def observe(self, workers: Sequence[Worker], now_s: float) -> Observed:
         """Everything that starts and stops rest on."""
@@ -173,8 +178,7 @@ class Fleet:
         if most is None and most_gpus is None:
             return
         shares = {
-            model: Share(limits(known.deployed)[0], known.target, known.gpus)
-            for model, known in self.known.items()
+            model: Share(known.limits[0], known.target, known.gpus) for model, known in self.known.items()
         }
         for_workers = shared(shares, most)
         for model, number in shared(shares, most, most_gpus).items():
@@ -200,7 +204,7 @@ class Fleet:
         for model, known in self.known.items():
             surge = known.deployed.manifest.scaling.surge
             if surge is not None:
-                found.append(Pool("surge", {model: 1}, max(limits(known.deployed)[1], 1) + surge))
+                found.append(Pool("surge", {model: 1}, max(known.limits[1], 1) + surge))
         return found
 
     def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:

@@ -69,26 +69,6 @@ def depths(parts: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Depth]:
     }
 
 
-def limits(deployed: ModelDeployed) -> tuple[int, int]:
-    """The least and the most workers. One that is to go works off what it has, and needs none after that."""
-    scaling = deployed.manifest.scaling
-    if deployed.retiring:
-        return 0, max(1, scaling.max_workers)
-    return scaling.min_workers, scaling.max_workers
-
-
-def rules_for(deployed: ModelDeployed, settings: ScalerSettings) -> Rules:
-    """How a model is scaled: by its manifest, and by the scaler's own pace."""
-    scaling = deployed.manifest.scaling
-    least, most = limits(deployed)
-    idle_s = _RETIRED_S if deployed.retiring else scaling.idle_s
-    return Rules(
-        Dials(least, most, scaling.utilization, scaling.drain_target_s),
-        PaceRules(settings.up_step_s, settings.down_window_s, settings.down_step_s, idle_s),
-        deployed.partitions,
-    )
-
-
 @dataclass(slots=True)
 class Known:
     """One model.
@@ -96,6 +76,7 @@ class Known:
     depth: None until it was read. busy_at_s: when there was last anything to do.
     returns_s: when requests come back for another attempt (Unix times, rising).
     told: requests that workers have ever said to be done with. silent: those run by workers heard no more.
+    is_tried: whether its version takes over from one that was well, and has not shown yet that it is.
     grant: None where it may have what it is to have. notes: why units of it cannot start, each.
     """
 
@@ -112,6 +93,7 @@ class Known:
     silent: int = 0
     account: Account = field(default_factory=Account)
     is_served: bool = False
+    is_tried: bool = False
     glimpse: Glimpse | None = None
     busy_at_s: float = 0.0
     load: Load = field(default_factory=Load)
@@ -123,9 +105,33 @@ class Known:
     _before: dict[tuple[str, str], Calibration] = field(default_factory=dict)
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the most workers.
+
+        One that is to go works off what it has, and needs none after that. A version that is tried has one
+        worker before it has work, so that whoever deployed it soon knows.
+        """
+        scaling = self.deployed.manifest.scaling
+        if self.deployed.retiring:
+            return 0, max(1, scaling.max_workers)
+        least = min(1, scaling.max_workers) if self.is_tried else 0
+        return max(scaling.min_workers, least), scaling.max_workers
+
+    @property
+    def rules(self) -> Rules:
+        """How it is scaled: by its manifest, and by the scaler's own pace."""
+        scaling, settings = self.deployed.manifest.scaling, self.settings
+        idle_s = _RETIRED_S if self.deployed.retiring else scaling.idle_s
+        return Rules(
+            Dials(*self.limits, scaling.utilization, scaling.drain_target_s),
+            PaceRules(settings.up_step_s, settings.down_window_s, settings.down_step_s, idle_s),
+            self.deployed.partitions,
+        )
+
+    @property
     def is_fixed(self) -> bool:
         """Whether no load changes its number of workers."""
-        least, most = limits(self.deployed)
+        least, most = self.limits
         return least == most
 
     @property
@@ -170,7 +176,7 @@ class Known:
     @property
     def target(self) -> int:
         """How many workers there are to be."""
-        least, most = limits(self.deployed)
+        least, most = self.limits
         return min(max(self.pace.target, least), most)
 
     @property
@@ -183,8 +189,10 @@ class Known:
         """Why so many."""
         found = "" if self.plan is None else self.plan.reason
         partitions = self.deployed.partitions
-        if self.plan is not None and partitions < limits(self.deployed)[1] and self.plan.needed >= partitions:
+        if self.plan is not None and partitions < self.limits[1] and self.plan.needed >= partitions:
             found = f"more than {partitions} workers would have no partition ({found})"
+        if self.is_tried:
+            found = _beside(f"version {self.deployed.version} is tried", found)
         if self.grant is not None:
             found = _beside(self.grant.reason, found)
         if self.notes:
@@ -273,7 +281,7 @@ class Known:
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
-        rules = rules_for(self.deployed, self.settings)
+        rules = self.rules
         running = sum(worker.running for worker in workers)
         backlog = self.depth.backlog if self.depth else 0
         if self.glimpse is not None and (not backlog or now_s - self.glimpse.at_s > _FRESH_S):

@@ -168,6 +168,38 @@ def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
     assert fleet.observe([], 32.0).failures == {}
 
 
+def test_a_version_that_takes_over_is_tried_before_it_has_work():
+    fleet = Fleet(TOPICS, ScalerSettings())
+    event = deployed()
+    for changes, least in (({"min_workers": 0}, 1), ({"min_workers": 2}, 2), ({"max_workers": 0}, 0)):
+        scaling = event.manifest.scaling.model_copy(update={"min_workers": 0, "max_workers": 3} | changes)
+        manifest = event.manifest.model_copy(update={"scaling": scaling})
+        now = event.model_copy(update={"manifest": manifest, "version": "v2"})
+        fleet.update([record(TOPICS.models, "chat", now)])
+        fleet.update([record(TOPICS.scaler, "trusted/chat", None)])
+        known = fleet.known["chat"]
+        fleet.plan([], 0.0)
+        assert known.target == scaling.min_workers, "who was never well before has nothing to take over"
+        fleet.update([record(TOPICS.scaler, "trusted/chat", Trusted(deployed=event, at_s=1.0))])
+        known.depth = Depth(0, 0)
+        fleet.plan([], 0.0)
+        assert known.target == least
+    fleet.update([record(TOPICS.models, "chat", now.model_copy(update={"retiring": True}))])
+    fleet.plan([], 0.0)
+    assert fleet.known["chat"].limits[0] == 0, "who is to go proves nothing"
+
+
+def test_who_is_tried_says_so_until_it_is_well(fleet):
+    fleet.update([record(TOPICS.scaler, "trusted/chat", Trusted(deployed=deployed(version="v0"), at_s=1.0))])
+    fleet.known["chat"].depth = Depth(0, 0)
+    fleet.plan([], 0.0)
+    assert fleet.known["chat"].reason.startswith("version v1 is tried")
+    fleet.prove([ready("w")], 0.0)
+    fleet.prove([ready("w")], 20.0)
+    fleet.plan([ready("w")], 20.0)
+    assert "tried" not in fleet.known["chat"].reason
+
+
 def test_which_version_was_well_is_known_to_the_next_scaler(fleet):
     trusted = Trusted(deployed=deployed(version="v0"), at_s=1.0)
     fleet.update([record(TOPICS.scaler, "trusted/chat", trusted)])
