@@ -127,7 +127,8 @@ def test_a_new_version_is_tried_before_it_has_work(elastic: Elastic, tmp_path: P
     seen = elastic.decisions()[before:]
     assert max(each.target for each in seen) == 1
     assert {each.arrived for each in seen} == {1 + _BURST}, "nobody asked"
-    assert any(each.reason.startswith(f"version {good} is tried (at least 1") for each in seen)
+    tried = [each.reason for each in seen if each.version == good and each.target == 1]
+    assert all(reason.startswith(f"version {good} is tried (") for reason in tried), tried
 
     slow = (
         _ELASTIC.replace("start_ms: 500", "start_ms: 30000") + "health: {start_timeout_s: 3, failures: 1}\n"
