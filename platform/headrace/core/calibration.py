@@ -80,6 +80,8 @@ class Calibration:
     slots: float = 0.0
     """held_s over capacity, as `completed` and `busy_s` of late."""
     costs: Costs = field(default_factory=Costs)
+    is_counted: bool = False
+    """Whether nobody has guessed: then a mean is all that there is to know, as long as few have ended."""
 
     @property
     def tokens(self) -> float:
@@ -88,7 +90,8 @@ class Calibration:
 
     def guess(self) -> "Calibration":
         """As the first guess for other workers: their first words count for more than all of it."""
-        return replace(self, completed=0.0, busy_s=0.0, slots=0.0, costs=Costs(self.costs.cost))
+        costs = Costs(self.costs.cost)
+        return replace(self, completed=0.0, busy_s=0.0, slots=0.0, costs=costs, is_counted=False)
 
     def expected(self, body_bytes: int, max_tokens: int | None = None) -> tuple[float, float]:
         """How large a request with such a body is beside the mean of all, and its tokens."""
@@ -116,8 +119,8 @@ class Calibration:
         found = replace(found, mean=mean, costs=self.costs.learned(spent))
         most = busy_s / completed
         least = min(most, slots / completed)
-        if self.work_s is None:
-            return replace(found, work_s=least)
+        if self.work_s is None or (self.is_counted and completed < _QUICK):
+            return replace(found, work_s=least, is_counted=True)
         is_sure = least > self.work_s or least >= _FULL * most
         taken = 1 - math.exp(-sample.completed / (_QUICK if is_sure else _SLOW))
         work_s = self.work_s + (least - self.work_s) * taken

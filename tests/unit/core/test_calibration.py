@@ -17,6 +17,14 @@ def test_one_at_a_time_is_taken_for_as_much_as_fits_beside_it():
     assert Calibration().learned(Sample(10, 10.0, 10.0, 4)).work_s == pytest.approx(0.25)
 
 
+def test_what_runs_still_is_soon_outweighed():
+    found = Calibration()
+    # One after the other, two seconds each, and a word in the middle of every one.
+    for completed, held_s in ((0, 1.0), (1, 2.0), (1, 2.0), (1, 1.0)):
+        found = found.learned(Sample(completed, held_s, held_s, 4))
+    assert found.work_s == pytest.approx(0.5, rel=0.01)
+
+
 def test_a_full_worker_says_what_it_is():
     # Eight beside one another take twice as long as one alone, not as long.
     found = Calibration().learned(Sample(10, 10.0, 10.0, 8)).learned(Sample(400, 100.0, 800.0, 8))
