@@ -73,14 +73,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         retries = await stack.enter_async_context(ReturningReader(settings.kafka))
         sampler = await stack.enter_async_context(Sampler(settings.kafka))
         observer = scaler.observer
-        for following in (scaler.follow(reader), observer.follow(retries), observer.watch(sampler)):
-            stack.callback(asyncio.create_task(following).cancel)
+        following = asyncio.create_task(scaler.follow(reader))
+        # Whoever hears nobody any more would take all workers for dead.
+        following.add_done_callback(lambda _: stop.set())
+        stack.callback(following.cancel)
+        for watching in (observer.follow(retries), observer.watch(sampler)):
+            stack.callback(asyncio.create_task(watching).cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
             await scaler.run(stop)
         finally:
             await actuator.stop()
             await scaler.bury()
+        if following.done():
+            following.result()
 
 
 @dataclass(frozen=True, slots=True)
