@@ -244,12 +244,15 @@ class Fleet:
 
     def see(self, units: Iterable[Unit]) -> None:
         """What their actuator says of all that have not ended."""
-        notes = defaultdict(list)
+        notes, there = defaultdict(list), set[str]()
         for unit in units:
+            there.add(unit.id)
             if unit.note:
                 notes[unit.model].append(unit.note)
         for model, known in self.known.items():
             known.notes = notes[model]
+        # Orders that could not be carried out have begun nothing, and are given anew under other names.
+        self._spawned_s = {name: at_s for name, at_s in self._spawned_s.items() if name in there}
 
     def worker(self, unit: Unit, now_s: float) -> Worker:
         """A worker of ours, with what it says of itself."""

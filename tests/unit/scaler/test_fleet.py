@@ -115,6 +115,16 @@ def test_to_wait_for_room_is_no_part_of_a_start(fleet, note, cold_start_s):
     assert fleet.known["chat"].cold_start_s == cold_start_s
 
 
+def test_a_start_that_came_to_nothing_is_forgotten(fleet):
+    for name in ("w-1", "w-2"):
+        fleet.spawned(name, -60.0)
+    fleet.see([Unit("w-2", "chat", "v1", -60.0)])
+    for state, sent_at_s in ((WorkerState.STARTING, 0.0), (WorkerState.READY, 10.0)):
+        beats = [heartbeat(name, state, sent_at_s) for name in ("w-1", "w-2")]
+        fleet.update([record(TOPICS.workers, beat.id, beat) for beat in beats])
+    assert fleet.took() == [("chat", 10.0), ("chat", 70.0)]
+
+
 def test_why_units_cannot_start_is_a_reason_and_no_fault(fleet):
     waits = [Unit(name, "chat", "v1", 0.0, note="no node has a free GPU") for name in ("a", "b")]
     fleet.see([*waits, Unit("c", "chat", "v1", 0.0), Unit("d", "gone", "v1", 0.0, note="no such image")])
