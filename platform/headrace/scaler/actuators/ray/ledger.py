@@ -120,7 +120,10 @@ class Ledger:
             *words, needs = name.split(" ", len(NewUnit._fields))
             if words:  # our own has none before it
                 new = NewUnit(*words)
-                actor = await asyncio.to_thread(ray.get_actor, name)
+                try:
+                    actor = await asyncio.to_thread(ray.get_actor, name)
+                except ValueError:
+                    continue  # has just ended, as those that are not listed
                 seat = _Seat(actor, NEEDS.validate_json(needs), may_work=True)
                 self._take(Unit(*new, started_at_s=time.time()), seat)
         # Who is told to end already is better known before anything is decided.
