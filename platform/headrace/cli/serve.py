@@ -54,7 +54,7 @@ async def _until_stopped(role: Role, settings: Settings, *, parent_pipe: bool) -
         loop.add_signal_handler(number, ask)
     if parent_pipe:
         # A thread, because standard input may be anything; it ends with the process.
-        threading.Thread(target=_wait_for_end, args=(loop, ask), daemon=True).start()
+        threading.Thread(target=_wait_for_end, args=(loop, stop.set), daemon=True).start()
     work = asyncio.ensure_future(role(settings, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,9 +75,9 @@ async def _drain(work: asyncio.Future[None], settings: Settings) -> None:
         await asyncio.wait({work})
 
 
-def _wait_for_end(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None:
+def _wait_for_end(loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         # Not through `sys.stdin`: a thread that holds its lock when the interpreter ends is a fatal error.
         while os.read(0, 1024):
             pass
-        loop.call_soon_threadsafe(ask)
+        loop.call_soon_threadsafe(tell)

@@ -73,14 +73,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         retries = await stack.enter_async_context(ReturningReader(settings.kafka))
         sampler = await stack.enter_async_context(Sampler(settings.kafka))
         observer = scaler.observer
-        for following in (scaler.follow(reader), observer.follow(retries), observer.watch(sampler)):
-            stack.callback(asyncio.create_task(following).cancel)
+        following = asyncio.create_task(scaler.follow(reader))
+        # Whoever hears nobody any more would take all workers for dead.
+        following.add_done_callback(lambda _: stop.set())
+        stack.callback(following.cancel)
+        for watching in (observer.follow(retries), observer.watch(sampler)):
+            stack.callback(asyncio.create_task(watching).cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
             await scaler.run(stop)
         finally:
             await actuator.stop()
             await scaler.bury()
+        if following.done():
+            following.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,7 @@ class Scaler:
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
-        await self._look()
+        is_read = await self._look()
         now_s = time.time()
         units = self.actuator.units()
         if not self.actuator.names_units:
@@ -193,7 +199,7 @@ class Scaler:
         self._living = self.fleet.living(units)
         workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
         await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)
-        self.fleet.plan(workers, now_s)
+        self.fleet.plan(workers, now_s, is_read=is_read)
         self._meters.tell(self.fleet, workers, now_s - max(self._looked_s, self._began_s), now_s)
         observed = self.fleet.observe(workers, now_s)
         actions = self.fleet.afford(decide(observed, self._settings.scaler.restart_backoff_s, now_s), workers)
@@ -264,22 +270,23 @@ class Scaler:
                 await (await self._producer.send(Outgoing(topic, None, key.encode())))
             self._ledger.forget(deployed.name)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
         """Read what waits. A reading that fails changes nothing: what was decided before stands."""
         now_s = time.time()
         fixed = all(known.is_fixed for known in self.fleet.known.values())
         if fixed and now_s - self._looked_s < _FIXED_S:
-            return  # no load changes anything
+            return True  # no load changes anything
         try:
             slugs = {known.deployed.slug for known in self.fleet.known.values()}
             found = await self._admin.follow_backlog(slugs, self.fleet.live(now_s))
         except Unavailable as error:
             _log.warning("the backlog is not known, and nobody goes for that: %s", error)
             self.fleet.deaf(now_s)
-            return
+            return False
         self._looked_s = now_s = time.time()
         self.fleet.measure(depths(_part(row) for row in found), now_s)
         self.observer.spans = _spans(self._topics, found)
+        return True
 
     async def _write(
         self, epoch: int, workers: Sequence[Worker], named: Sequence[tuple[str, Action]], now_s: float

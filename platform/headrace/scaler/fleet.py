@@ -151,14 +151,16 @@ class Fleet:
         heard = {beat.model for beat in self.heartbeats.values() if now_s - beat.sent_at_s < _LIVE_S}
         return {known.deployed.slug for model, known in self.known.items() if model in heard}
 
-    def plan(self, workers: Sequence[Worker], now_s: float) -> None:
-        """Decide for each model whose topics were read, by what they say now."""
+    def plan(self, workers: Sequence[Worker], now_s: float, *, is_read: bool = True) -> None:
+        """Decide for each model by what its topics say; where they were not read, what was decided stands."""
         mine = _by_model(workers)
         for model, known in self.known.items():
             known.failures = self._failures.get(model, Failures())
             known.is_tried = self._is_tried(known.deployed)
-            if known.depth is not None:
+            if is_read and known.depth is not None:
                 known.decide(mine[model], self._free(mine[model]), now_s)
+            else:
+                known.inherit(mine[model])
 
     def _is_tried(self, deployed: ModelDeployed) -> bool:
         trusted = self._trusted.get(deployed.name)
@@ -242,12 +244,15 @@ class Fleet:
 
     def see(self, units: Iterable[Unit]) -> None:
         """What their actuator says of all that have not ended."""
-        notes = defaultdict(list)
+        notes, there = defaultdict(list), set[str]()
         for unit in units:
+            there.add(unit.id)
             if unit.note:
                 notes[unit.model].append(unit.note)
         for model, known in self.known.items():
             known.notes = notes[model]
+        # Orders that could not be carried out have begun nothing, and are given anew under other names.
+        self._spawned_s = {name: at_s for name, at_s in self._spawned_s.items() if name in there}
 
     def worker(self, unit: Unit, now_s: float) -> Worker:
         """A worker of ours, with what it says of itself."""

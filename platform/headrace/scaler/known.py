@@ -279,6 +279,12 @@ class Known:
             self.busy_at_s = now_s
             self.pauses.tell(now_s)
 
+    def inherit(self, workers: Sequence[Worker]) -> None:
+        """Before the first decision as many are to be as there are: who scaled before had its reasons."""
+        if self.plan is None:
+            staying = sum(worker.phase is not Phase.DRAINING for worker in workers)
+            self.pace = replace(self.pace, target=staying)
+
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
         rules = self.rules
@@ -308,9 +314,7 @@ class Known:
             cold_start_s=self.cold_start_s,
             enough=self.throughput.enough,
         )
-        if self.plan is None:
-            # Whoever scaled before us had its reasons.
-            self.pace = replace(self.pace, target=self.crew.warm + len(starting))
+        self.inherit(workers)
         self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan

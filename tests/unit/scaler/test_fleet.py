@@ -10,7 +10,7 @@ from headrace.contracts.events import GatewayHeartbeat, ModelDeployed, WorkerHea
 from headrace.contracts.manifest import Manifest
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Place, Record
-from headrace.core.scaling import Failures, Phase, Start, Stop, Wanted, Worker
+from headrace.core.scaling import Failures, Phase, Start, Stop, Wanted, Worker, decide
 from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.known import Depth
@@ -115,6 +115,16 @@ def test_to_wait_for_room_is_no_part_of_a_start(fleet, note, cold_start_s):
     assert fleet.known["chat"].cold_start_s == cold_start_s
 
 
+def test_a_start_that_came_to_nothing_is_forgotten(fleet):
+    for name in ("w-1", "w-2"):
+        fleet.spawned(name, -60.0)
+    fleet.see([Unit("w-2", "chat", "v1", -60.0)])
+    for state, sent_at_s in ((WorkerState.STARTING, 0.0), (WorkerState.READY, 10.0)):
+        beats = [heartbeat(name, state, sent_at_s) for name in ("w-1", "w-2")]
+        fleet.update([record(TOPICS.workers, beat.id, beat) for beat in beats])
+    assert fleet.took() == [("chat", 10.0), ("chat", 70.0)]
+
+
 def test_why_units_cannot_start_is_a_reason_and_no_fault(fleet):
     waits = [Unit(name, "chat", "v1", 0.0, note="no node has a free GPU") for name in ("a", "b")]
     fleet.see([*waits, Unit("c", "chat", "v1", 0.0), Unit("d", "gone", "v1", 0.0, note="no such image")])
@@ -135,6 +145,23 @@ def test_who_has_left_is_kept_for_its_obituary_and_no_longer(fleet):
 
 def ready(name, version="v1"):
     return Worker(name, "chat", version, Phase.READY, started_at_s=0.0)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_nobody_goes_while_topics_cannot_be_read(is_known):
+    fleet = Fleet(TOPICS, ScalerSettings())
+    fleet.update([record(TOPICS.models, "chat", deployed(workers=0))])
+    workers = [ready("w")]
+    if is_known:
+        fleet.measure({"chat": Depth(0, 0)}, 0.0)
+        fleet.plan(workers, 0.0)
+    fleet.plan(workers, 1000.0, is_read=False)
+    assert decide(fleet.observe(workers, 1000.0), [0.0], 1000.0) == ()
+    for now_s in (1001.0, 2000.0):
+        fleet.measure({"chat": Depth(0, 0)}, now_s)
+        fleet.plan(workers, now_s)
+    (stop,) = decide(fleet.observe(workers, 2000.0), [0.0], 2000.0)
+    assert isinstance(stop, Stop), "once they are read"
 
 
 def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):

@@ -100,6 +100,49 @@ def test_another_version_is_awaited_beside_the_old_one(pods):
     assert heard(pods, 5.0, old, new)["w1"].stopping
 
 
+def test_a_version_that_is_taken_back_is_awaited_no_more(pods):
+    pods.order(starting(1))
+    old = beat("w1")
+    heard(pods, 1.0, old)
+    pods.order(starting(1, "v2"))
+    heard(pods, 2.0, old)
+    pods.order(Orders(1, ends=[Ending("chat#1")], targets={"chat": 1}))
+    assert heard(pods, 3.0, old) == {"w1": Unit("w1", "chat", "v1", 0.0)}
+
+
+def test_the_others_that_were_asked_for_are_awaited_when_fewer_are_to_come(pods):
+    pods.order(starting(2))
+    heard(pods, 1.0)
+    pods.order(Orders(1, ends=[Ending("chat#2")], targets={"chat": 1}))
+    assert heard(pods, 2.0) == {"chat#1": Unit("chat#1", "chat", "v1", 1.0)}
+
+
+def test_whoever_does_not_come_in_time_is_awaited_anew(pods):
+    pods.order(starting(2))
+    heard(pods, 1.0)
+    ends = [Ending("chat#1", force=True)]
+    pods.order(Orders(1, [NewUnit("one", "chat", "v1")], ends, {"chat": 2}))
+    assert [unit.started_at_s for unit in heard(pods, 902.0).values()] == [1.0, 902.0]
+
+
+def test_who_is_not_ready_in_time_is_given_up_until_it_is(pods):
+    pods.order(starting(1))
+    slow = beat("w1", WorkerState.STARTING, unit="pod")
+    heard(pods, 1.0, slow)
+    ends = [Ending("pod", force=True)]
+    pods.order(Orders(1, [NewUnit("one", "chat", "v1")], ends, {"chat": 1}))
+    found = heard(pods, 902.0, slow)
+    assert {unit.id: unit.stopping for unit in found.values()} == {"pod": True, "chat#1": False}
+
+    late = beat("w1", sent_at_s=903.0, unit="pod")
+    assert list(heard(pods, 903.0, late).values()) == [Unit("pod", "chat", "v1", 0.0)]
+
+    # Its container ends, and starts again.
+    heard(pods, 904.0, beat("w1", WorkerState.FAILED, 904.0, unit="pod"))
+    again = beat("w2", WorkerState.STARTING, 905.0, 905.0, unit="pod")
+    assert [unit.stopping for unit in heard(pods, 905.0, again).values()] == [False]
+
+
 def test_whoever_follows_another_scaler_counts_those_that_are_there(pods):
     there = beat("w1")
     assert set(heard(pods, 1.0, there)) == {"w1"}
@@ -148,6 +191,14 @@ def test_who_is_heard_has_not_ended_whatever_its_clock_says(pods):
     for now_s in range(101, 130, 2):
         assert set(heard(pods, now_s, beat("w", sent_at_s=now_s - 60.0))) == {"w"}
         assert pods.exits() == []
+
+
+def test_the_first_word_of_a_worker_is_one_whatever_its_clock_says(pods):
+    heard(pods, 100.0)
+    assert set(heard(pods, 102.0, beat("w", WorkerState.STARTING, sent_at_s=82.0, started_at_s=82.0))) == {
+        "w"
+    }
+    assert pods.exits() == []
 
 
 def test_silence_while_nobody_listened_says_nothing(pods):

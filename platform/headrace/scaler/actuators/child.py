@@ -1,6 +1,7 @@
 """A worker as a child process, for whichever actuator runs one: started, drained, watched, judged."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,8 +91,10 @@ class Child:
             self._process.kill()
 
     async def wait(self) -> Ended:
-        """Its end. Its journal is read then, and removed."""
+        """Its end. Its journal is read then, and removed, as far as that can be done."""
         code = await self._process.wait()
-        in_flight = read(self._journal.read_bytes()) if self._journal.exists() else ()
-        self._journal.unlink(missing_ok=True)
+        in_flight: Sequence[InFlight] = ()
+        with contextlib.suppress(OSError):
+            in_flight = read(self._journal.read_bytes())
+            self._journal.unlink()
         return Ended(code, in_flight)

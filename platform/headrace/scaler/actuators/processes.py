@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from headrace.contracts.errors import Unavailable
 from headrace.scaler.actuator import Exit, NewUnit, Orders, Unit
 from headrace.scaler.actuators.child import Child, judged
 from headrace.settings import Settings
@@ -77,7 +78,10 @@ class Processes:
 
     async def _spawn(self, new: NewUnit) -> None:
         journal = self._settings.cache_dir.expanduser() / "journals" / new.id
-        child = await Child.spawn(new, journal)
+        try:
+            child = await Child.spawn(new, journal)
+        except OSError as error:
+            raise Unavailable(f"Worker {new.id} cannot be started: {error}") from None
         held = _Held(Unit(new.id, new.model, new.version, time.time()), child)
         self._held[new.id] = held
         watcher = asyncio.create_task(self._watch(held))

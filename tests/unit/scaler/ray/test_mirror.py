@@ -43,6 +43,14 @@ def test_a_sign_of_life_is_no_news():
     assert mirror.reflect(State(Seen("a", 2), (ONE, TWO), ()))
 
 
+def test_a_state_that_was_overtaken_takes_nothing_back():
+    mirror = Mirror()
+    mirror.reflect(State(Seen("a", 5), (ONE, TWO), ()))
+    assert not mirror.reflect(State(Seen("a", 4), (ONE,), ()))
+    assert set(mirror.units()) == {"w-1", "w-2"}
+    assert mirror.decided == Seen("a", 5)
+
+
 def test_an_end_is_given_once_and_is_told_with_the_next_call():
     mirror = Mirror()
     mirror.reflect(State(Seen("a", 2), (), (ended(1, ONE),)))

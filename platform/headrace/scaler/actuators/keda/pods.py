@@ -37,7 +37,7 @@ class Pods:
         self._listened_s = -math.inf
         self._targets: dict[str, int] = {}
         self._versions: dict[str, str] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, bool] = {}  # whether by force
         self._promised: dict[str, list[float]] = {}
 
     def hear(self, beats: Mapping[str, WorkerHeartbeat], now_s: float) -> None:
@@ -48,7 +48,9 @@ class Pods:
         for worker_id, beat in beats.items():
             before = self._heard.get(worker_id)
             if before is None:
-                found[worker_id] = _Heard(beat, min(now_s, beat.sent_at_s), self._asked_s(beat))
+                # Whoever was there before we listened may be dead by now.
+                at_s = min(now_s, beat.sent_at_s) if is_new else now_s
+                found[worker_id] = _Heard(beat, at_s, self._asked_s(beat))
             else:
                 is_word = is_new or beat.sent_at_s != before.beat.sent_at_s
                 found[worker_id] = _Heard(beat, now_s if is_word else before.at_s, before.asked_s)
@@ -58,12 +60,14 @@ class Pods:
 
     def order(self, orders: Orders) -> None:
         """What is asked for from now on."""
+        self._call_off(orders)
         self._targets = dict(orders.targets)
         # Which version is deployed is not told; whoever is to start has it.
         known = {model: version for model, version in self._versions.items() if model in self._targets}
         self._versions = known | {new.model: new.version for new in orders.starts}
-        self._ended |= {ending.unit_id for ending in orders.ends}
-        self._ended &= {each.beat.in_unit for each in self._heard.values()}
+        ended = self._ended | {ending.unit_id: ending.force for ending in orders.ends}
+        there = {each.beat.in_unit for each in self._heard.values()}
+        self._ended = {unit_id: force for unit_id, force in ended.items() if unit_id in there}
         self._promised = {model: self._promised.get(model, []) for model in self._targets}
 
     def forget(self) -> None:
@@ -85,10 +89,9 @@ class Pods:
             found |= {unit.id: replace(unit, stopping=True) for unit in mine[target:]}
             promised = self._keep_promises(model, target - len(mine), now_s)
             if version is not None:
-                names = (f"{model}#{number}" for number in count(1))
                 found |= {
                     name: Unit(name, model, version, at_s)
-                    for name, at_s in zip(names, promised, strict=False)
+                    for name, at_s in zip(_names(model), promised, strict=False)
                 }
         return found
 
@@ -96,6 +99,16 @@ class Pods:
         """Workers that have ended, each once."""
         exits, self._exits = list(self._exits.values()), {}
         return exits
+
+    def _call_off(self, orders: Orders) -> None:
+        """Those that are not awaited any more; or anew, where they have not come in time."""
+        ends = {ending.unit_id: ending.force for ending in orders.ends}
+        for model, promised in self._promised.items():
+            named = list(zip(_names(model), promised, strict=False))
+            self._promised[model] = [at_s for name, at_s in named if name not in ends]
+            is_told = any(not ends.get(name, True) for name, _ in named)
+            if is_told and orders.targets.get(model, 0) >= self._targets[model]:
+                self._versions.pop(model, None)  # as many as before, so of another version
 
     def _note_exits(self, left: Mapping[str, _Heard], now_s: float) -> None:
         """Who has ended; left: those whose names are gone, as workers take them off at their end."""
@@ -111,6 +124,7 @@ class Pods:
             if name not in self._told:
                 # Whoever began later in the same pod is another.
                 self._exits[name] = Exit(self._unit(each), *ending, at_s=each.beat.started_at_s)
+                self._ended.pop(each.beat.in_unit, None)
         self._told = set(endings)
 
     def _latest(self) -> Iterable[_Heard]:
@@ -125,7 +139,9 @@ class Pods:
     def _unit(self, heard: _Heard) -> Unit:
         beat = heard.beat
         is_old = beat.version != self._versions.get(beat.model, beat.version)
-        stopping = beat.state is WorkerState.DRAINING or (is_old and beat.in_unit in self._ended)
+        # Whoever was too slow, and cannot be ended by us, is of no use until it is ready.
+        is_slow = beat.state is WorkerState.STARTING and self._ended.get(beat.in_unit, False)
+        stopping = beat.state is WorkerState.DRAINING or is_slow or (is_old and beat.in_unit in self._ended)
         return Unit(beat.in_unit, beat.model, beat.version, heard.asked_s, stopping)
 
     def _asked_s(self, beat: WorkerHeartbeat) -> float:
@@ -141,6 +157,11 @@ class Pods:
         del promised[max(0, missing) :]
         promised += [now_s] * (missing - len(promised))
         return promised
+
+
+def _names(model: str) -> Iterable[str]:
+    """Of units that were asked for and have not been heard."""
+    return (f"{model}#{number}" for number in count(1))
 
 
 def _ending(heard: _Heard, now_s: float) -> tuple[Cause, str] | None:

@@ -101,19 +101,20 @@ class RayActuator:
         fence = (orders.epoch, self._mirror.decided.ledger)
         if not orders.starts and not orders.ends and self._fenced == fence:
             return
-        if self._bridge is None:
+        driver = self._bridge
+        if driver is None:
             raise Unavailable(self._mirror.why_unknown)
         ray = self._settings.ray
         needs = Needs(ray.num_gpus, ray.num_cpus, ray.resources)
         drain_s = self._settings.scaler.drain_s
         order = Order(self._mirror.decided, orders._replace(targets={}), needs, for_workers(), drain_s)
         self._answer = asyncio.get_running_loop().create_future()
-        self._bridge.ask(Ask(order))
+        driver.ask(Ask(order))
         try:
             async with asyncio.timeout(_ANSWER_S):
                 refused = await self._answer
         except TimeoutError:
-            self._bridge.close()  # whatever becomes of the orders, all is learned anew
+            driver.close()  # whatever becomes of the orders, all is learned anew
             raise Unavailable(f"Ray has not answered for {_ANSWER_S:.0f} s") from None
         if refused:
             raise Unavailable(f"The orders were refused: {refused}")

@@ -9,10 +9,11 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError
 
 from headrace import __version__
 from headrace.scaler.actuator import Cause, Ending, Exit, NewUnit, Unit
@@ -37,11 +38,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Seat:
-    """An actor. is_placed: it has got what it needs, and answers."""
+    """An actor. is_placed: it has got what it needs, and answers. may_work: its worker may have begun."""
 
     actor: Any
     needs: Needs
     is_placed: bool = False
+    may_work: bool = False
 
 
 class Ledger:
@@ -109,16 +111,20 @@ class Ledger:
         if not seat.is_placed:
             ray.kill(seat.actor)
         elif ending.force:
-            seat.actor.kill.remote()
+            self._run(_tell(seat.actor.kill.remote))
         else:
-            seat.actor.drain.remote(drain_s)
+            self._run(_tell(partial(seat.actor.drain.remote, drain_s)))
 
     async def _adopt(self) -> None:
         for name in await asyncio.to_thread(ray.util.list_named_actors):
             *words, needs = name.split(" ", len(NewUnit._fields))
             if words:  # our own has none before it
                 new = NewUnit(*words)
-                seat = _Seat(await asyncio.to_thread(ray.get_actor, name), NEEDS.validate_json(needs))
+                try:
+                    actor = await asyncio.to_thread(ray.get_actor, name)
+                except ValueError:
+                    continue  # has just ended, as those that are not listed
+                seat = _Seat(actor, NEEDS.validate_json(needs), may_work=True)
                 self._take(Unit(*new, started_at_s=time.time()), seat)
         # Who is told to end already is better known before anything is decided.
         until_s = time.monotonic() + _ADOPT_S
@@ -136,12 +142,12 @@ class Ledger:
         in_flight: Any = ()
         try:
             unit = await _patiently(seat.actor.describe.remote)
-            seat.is_placed = True
+            seat.is_placed = seat.may_work = True
             self._put(replace(unit, stopping=unit.stopping or self._is_stopping(unit_id)))
             code, in_flight = await _patiently(seat.actor.run.remote)
             cause, reason = judged(code, is_stopping=self._is_stopping(unit_id))
         except RayError as error:
-            cause, reason = _lost(error, is_placed=seat.is_placed, is_stopping=self._is_stopping(unit_id))
+            cause, reason = _lost(error, may_work=seat.may_work, is_stopping=self._is_stopping(unit_id))
         last = self._book.unit(unit_id)
         assert last is not None
         del self._seats[unit_id]
@@ -193,11 +199,18 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_AGAIN_S)
 
 
-def _lost(error: RayError, *, is_placed: bool, is_stopping: bool) -> tuple[Cause, str]:
+async def _tell(call: Callable[[], Awaitable[None]]) -> None:
+    """Tell an actor, until it has heard it; the end of one that is dead is seen by who follows it."""
+    with contextlib.suppress(RayError):
+        await _patiently(call)
+
+
+def _lost(error: RayError, *, may_work: bool, is_stopping: bool) -> tuple[Cause, str]:
     """Why an actor is no more, or could not run its worker."""
-    if not is_placed and is_stopping:
+    if not may_work and is_stopping:
         return Cause.ASKED, "was called off before it had a place"
-    if is_placed and isinstance(error, ActorDiedError):
+    # Ray's memory monitor ends actors too, and says so in its own way.
+    if may_work and isinstance(error, ActorDiedError | OutOfMemoryError):
         return Cause.KILLED, "was lost with its actor or node"
     words = [line.strip() for line in str(error).splitlines() if line.strip()]
     return Cause.FAILED, f"could not be started on Ray: {words[-1] if words else repr(error)}"

@@ -53,8 +53,14 @@ class Mirror:
         return (before if any(ended.number <= before for ended in self._state.ends) else 0), found
 
     def reflect(self, state: State) -> bool:
-        """Take in what the ledger says; whether it is news."""
-        before, self._state = self._state, state
+        """Take in what the ledger says; whether it is news.
+
+        An answer to an order may overtake a state from before it, in which what was ordered is missing.
+        """
+        before = self._state
+        if before.seen.ledger == state.seen.ledger and before.seen.version > state.seen.version:
+            state = before
+        self._state = state
         self._heard_s, was_unknown, self.why_unknown = time.monotonic(), bool(self.why_unknown), ""
         _tell_notes(before.units, state.units)
         if before.seen.ledger != state.seen.ledger:
