@@ -47,7 +47,7 @@ async def test_what_is_ordered_is_there_at_once_and_becomes_pods(one: Bench) -> 
         assert container.resources.limits == {GPUS: "1"}
         assert pod.spec.terminationGracePeriodSeconds == 35
         assert pod.spec.nodeName in ("node-1", "node-2")
-        assert pod.metadata.creationTimestamp.timestamp() == one.units[name].started_at_s
+        assert 0 <= one.units[name].started_at_s - pod.metadata.creationTimestamp.timestamp() < 30
 
 
 async def test_only_those_named_go(one: Bench) -> None:

@@ -217,6 +217,14 @@ def test_a_start_that_takes_too_long_is_a_fault(fleet):
     assert fleet.worker(replace(unit, stopping=True), 1001.0).fault == ""
 
 
+def test_to_have_waited_for_room_is_no_fault_when_there_is_some(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    fleet.worker(replace(unit, note="ImagePullBackOff"), 5000.0)
+    fleet.spawned("w", unit.started_at_s)
+    assert fleet.worker(unit, 5001.0).fault == ""
+    assert fleet.worker(unit, 5901.0).fault == "is not ready 901 s after its start"
+
+
 def test_who_is_not_heard_is_at_fault_unless_nobody_could_be_heard(fleet):
     unit = Unit("w", "chat", "v1", started_at_s=100.0)
     fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=200.0))])

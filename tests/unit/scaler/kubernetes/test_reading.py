@@ -54,6 +54,23 @@ def test_a_container_that_ended(state):
     assert pod.ended == Termination("c://1", 139, "Error", "D…", _AT_S)
 
 
+def test_a_start_begins_where_there_is_room_and_anew_in_the_same_pod():
+    scheduled = condition("PodScheduled", "True", lastTransitionTime="2026-01-02T03:34:05Z")
+    waiting = condition("PodScheduled", "False", lastTransitionTime="2026-01-02T03:34:05Z")
+    began = {"startedAt": "2026-01-02T03:35:05Z"}
+    ended = {"terminated": {"exitCode": 1, "finishedAt": "2026-01-02T05:04:05Z", "containerID": "c://1"}}
+    anew = {"running": {"startedAt": "2026-01-02T05:09:05Z"}}
+    for conditions, states, began_s in (
+        ([waiting], {}, _AT_S),
+        ([scheduled], {}, _AT_S + 1800),
+        ([scheduled], {"state": {"running": began}}, _AT_S + 1800),
+        ([scheduled], {"state": {"waiting": {}}, "lastState": ended}, _AT_S + 7200),
+        ([scheduled], {"state": anew, "lastState": ended}, _AT_S + 7500),
+    ):
+        status = {"phase": "Pending", "conditions": conditions, "containerStatuses": [container(**states)]}
+        assert reading.pod(raw(status)).started_at_s == began_s
+
+
 @pytest.mark.parametrize(
     ("status", "note"),
     [

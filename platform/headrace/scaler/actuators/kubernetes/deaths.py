@@ -88,4 +88,4 @@ def _judged(pod: Pod, ended: Termination | None) -> tuple[Cause, str]:
 
 
 def _unit(pod: Pod) -> Unit:
-    return Unit(pod.name, pod.model, pod.version, pod.created_at_s, stopping=True, note=pod.note)
+    return Unit(pod.name, pod.model, pod.version, pod.started_at_s, stopping=True, note=pod.note)

@@ -61,6 +61,8 @@ def pod(raw: RawPod) -> Pod | None:
         note=_note(status, container),
         disruption=_disruption(status),
         ended=_ended(container),
+        found_at_s=_since(status, "PodScheduled"),
+        anew_at_s=_anew(container),
     )
 
 
@@ -96,6 +98,15 @@ def _ended(container: ContainerStatus | None) -> Termination | None:
     return None
 
 
+def _anew(container: ContainerStatus | None) -> float:
+    """Since when another worker than the first one can start; 0: there was none."""
+    ended = _ended(container)
+    if ended is None:
+        return 0.0
+    running = container.state.running if container is not None and container.state is not None else None
+    return max(ended.at_s, _seconds(running.startedAt) if running is not None else 0.0)
+
+
 def _termination(state: ContainerState | None) -> Termination | None:
     ended = state.terminated if state is not None else None
     if ended is None:
@@ -113,6 +124,12 @@ def _condition(status: PodStatus, name: str) -> tuple[bool, str, str]:
         if each.type == name:
             return each.status == "True", each.reason or "", each.message or ""
     return False, "", ""
+
+
+def _since(status: PodStatus, name: str) -> float:
+    """Since when it holds; 0: it does not."""
+    held = (each for each in status.conditions or () if each.type == name and each.status == "True")
+    return next((_seconds(each.lastTransitionTime) for each in held), 0.0)
 
 
 def _note(status: PodStatus, container: ContainerStatus | None) -> str:
