@@ -111,31 +111,48 @@ class Kubernetes:
     def _changes(self, orders: Orders) -> Iterator[Awaitable[None]]:
         """What is to be done, each by what is known when its turn comes."""
         epoch, found = orders.epoch, self._deployments.found
-        ends: defaultdict[str | None, list[Ending]] = defaultdict(list)
-        for ending in orders.ends:
-            ends[deployment_of(ending.unit_id, self._pods.found)].append(ending)
-            if ending.force:
-                self._doomed.add(ending.unit_id)
-        for name, standing in self._standings().items():
-            if name in ends:
-                yield self._writer.shrink(standing, ends[name], epoch)
-        for (model, version), number in Counter((new.model, new.version) for new in orders.starts).items():
+        starts = Counter((new.model, new.version) for new in orders.starts)
+        yield from self._ends(orders, starts)
+        for (model, version), number in (+starts).items():
             yield self._writer.grow(model, version, number, epoch)
         for name in self._due():
-            yield self._cluster.kill(name)
+            yield self._kill(name)
         for each in list(found.values()):
             if each.replicas and self._writer.is_old(each):
                 yield self._writer.renew(each, epoch)
         for name in unneeded(self._standings().values(), orders.targets):
-            yield self._writer.delete(found[name], epoch)
+            if name in found:  # it may have gone while another one went
+                yield self._writer.delete(found[name], epoch)
+
+    def _ends(self, orders: Orders, starts: Counter[tuple[str, str]]) -> Iterator[Awaitable[None]]:
+        """Who goes. `starts` loses those that will follow by themselves."""
+        there = self._standings()
+        ends: defaultdict[str | None, list[Ending]] = defaultdict(list)
+        # Where Kubernetes took another, who hung may have come to itself.
+        self._doomed -= {pod.name for each in there.values() for pod in each.staying}
+        for ending in orders.ends:
+            ends[deployment_of(ending.unit_id, self._pods.found)].append(ending)
+            if ending.force:
+                self._doomed.add(ending.unit_id)
+        for name, standing in there.items():
+            build = (standing.deployment.model, standing.deployment.version)
+            hung = [pod.name for pod in standing.staying if pod.name in self._doomed][: starts[build]]
+            starts[build] -= len(hung)
+            for pod_name in hung:
+                yield self._writer.swap(standing.deployment, pod_name, orders.epoch)
+            others = [each for each in ends[name] if each.unit_id not in hung]
+            if others:
+                yield self._writer.shrink(standing, others, orders.epoch)
 
     def _due(self) -> list[str]:
         """Whoever hangs is killed when Kubernetes has begun to end it: before that, another would follow."""
         pods = self._pods.found
         self._doomed &= pods.keys()
-        due = [name for name in self._doomed if pods[name].is_leaving]
-        self._doomed.difference_update(due)
-        return due
+        return [name for name in self._doomed if pods[name].is_leaving]
+
+    async def _kill(self, name: str) -> None:
+        await self._cluster.kill(name)
+        self._doomed.discard(name)
 
     def _standings(self) -> dict[str, Standing]:
         return standings(self._deployments.found, self._pods.found)

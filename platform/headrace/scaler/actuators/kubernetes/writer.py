@@ -46,10 +46,16 @@ class Writer:
             self._deployments.put(known)
         await self._change(known, number, epoch)
 
+    async def swap(self, known: Deployment, pod: str, epoch: int) -> None:
+        """Another in place of a pod that hangs. Controllers may miss a scale that is lower for a moment."""
+        await self._change(known, 0, epoch)
+        await self._cluster.kill(pod)
+
     async def shrink(self, standing: Standing, endings: Sequence[Ending], epoch: int) -> None:
         """Without these. Kubernetes learns first who they are, and then that there are to be fewer."""
         asked = {each.unit_id for each in endings}
         victims = {pod.name for pod in standing.staying} & asked
+        await self._fresh(standing.deployment, epoch)
         for pod in standing.staying:
             is_victim = pod.name in victims
             if is_victim != (pod.cost == _GOING):
