@@ -61,12 +61,12 @@ def _restart(pod: Pod, ended: Termination) -> Exit:
     return Exit(_unit(pod), cause, reason, ended.at_s, is_gone=False, in_flight=in_flight)
 
 
-def container(ended: Termination) -> tuple[Cause, str]:
-    """Why a container ended, and how in words."""
+def container(ended: Termination, *, is_stopping: bool = False) -> tuple[Cause, str]:
+    """Why a container ended, and how in words. is_stopping: its pod was told to go."""
     if ended.reason == "OOMKilled":
         return Cause.CRASHED, "ran out of memory (OOMKilled)"
     code = ended.exit_code
-    cause, words = judged(128 - code if code in _SIGNALS else code)
+    cause, words = judged(128 - code if code in _SIGNALS else code, is_stopping=is_stopping)
     is_plain = ended.reason in ("", "Error", "Completed") or code == ENGINE_DIED
     return cause, words if is_plain else f"{words} ({ended.reason})"
 
@@ -74,7 +74,7 @@ def container(ended: Termination) -> tuple[Cause, str]:
 def _judged(pod: Pod, ended: Termination | None) -> tuple[Cause, str]:
     """Of a pod that is over. A worker that drained has left nothing behind, whoever asked it to."""
     if ended is not None:
-        cause, words = container(ended)
+        cause, words = container(ended, is_stopping=pod.is_leaving and not pod.disruption)
         if cause is Cause.KILLED and pod.disruption:
             words += f": {pod.disruption}"
         return cause, words
@@ -88,4 +88,5 @@ def _judged(pod: Pod, ended: Termination | None) -> tuple[Cause, str]:
 
 
 def _unit(pod: Pod) -> Unit:
-    return Unit(pod.name, pod.model, pod.version, pod.started_at_s, stopping=True, note=pod.note)
+    """Stopping where it was we who told it to go."""
+    return Unit(pod.name, pod.model, pod.version, pod.started_at_s, stopping=pod.cost < 0, note=pod.note)
