@@ -31,6 +31,17 @@ def container(name: str = "worker", **states: dict) -> dict:
     return {"name": name, "image": "", "imageID": "", "ready": True, "restartCount": 0, **states}
 
 
+def test_a_container_that_was_put_beside_the_only_one_is_not_the_worker():
+    ended = {"terminated": {"exitCode": 139, "finishedAt": _AT, "containerID": "c://1"}}
+    beside, mine = (
+        container("istio-proxy", state={"running": {"startedAt": _AT}}),
+        container("main", state=ended),
+    )
+    status = {"phase": "Running", "containerStatuses": [beside, mine]}
+    pod = reading.pod(raw(status, annotations=_OURS | {names.CONTAINER: "main"}))
+    assert (pod.is_running, pod.ended.exit_code) == (False, 139)
+
+
 def condition(name: str, status: str, **more: str) -> dict:
     return {"type": name, "status": status, **more}
 

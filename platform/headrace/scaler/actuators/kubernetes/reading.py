@@ -43,7 +43,7 @@ def pod(raw: RawPod) -> Pod | None:
     annotations = _annotations(meta)
     if meta is None or names.MODEL not in annotations or names.VERSION not in annotations:
         return None
-    container = _container(status.containerStatuses or ())
+    container = _container(status.containerStatuses or (), annotations.get(names.CONTAINER, WORKER))
     return Pod(
         name=meta.name or "",
         uid=meta.uid or "",
@@ -82,8 +82,8 @@ def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment is not None else 0.0
 
 
-def _container(statuses: Sequence[ContainerStatus]) -> ContainerStatus | None:
-    ours = [each for each in statuses if each.name == WORKER] or statuses
+def _container(statuses: Sequence[ContainerStatus], name: str) -> ContainerStatus | None:
+    ours = [each for each in statuses if each.name == name] or statuses
     return ours[0] if ours else None
 
 
