@@ -262,6 +262,8 @@ class Fleet:
             phase = _PHASES.get(heartbeat.state, Phase.DRAINING)
         running = heartbeat.in_flight if heartbeat is not None else 0
         fault = self._fault(unit, phase, heartbeat, now_s)
+        if not fault and not unit.stopping:
+            self._condemned.pop(unit.id, None)  # it was not ended, and is well again
         return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running, fault)
 
     def _fault(self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, now_s: float) -> str:

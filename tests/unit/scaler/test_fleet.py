@@ -252,6 +252,18 @@ def test_why_a_worker_failed_is_what_it_said_or_what_it_was_ended_for(fleet):
     assert fleet.verdict(killed) is None
 
 
+def test_who_was_to_be_ended_and_is_well_again_has_not_failed(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    drained = Exit(unit, Cause.ASKED, "has ended", at_s=300.0)
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=200.0))])
+    fleet.condemn("w", fleet.worker(unit, 231.0).fault)
+    fleet.worker(replace(unit, stopping=True), 232.0)
+    assert fleet.verdict(drained) == "has not been heard for 31 s"
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=233.0))])
+    fleet.worker(unit, 234.0)
+    assert fleet.verdict(drained) is None
+
+
 def test_the_long_dead_are_named_once(fleet):
     now_s = 1000.0
     gateway = GatewayHeartbeat(id="g", pid=1, host="h", reply_partition=0, sent_at_s=now_s - 100)
