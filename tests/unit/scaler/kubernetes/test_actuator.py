@@ -10,8 +10,9 @@ from lightkube.resources.apps_v1 import Deployment as RawDeployment
 
 from headrace.contracts.errors import Unavailable
 from headrace.scaler.actuator import Ending, NewUnit, Orders
-from headrace.scaler.actuators.kubernetes import actuator, names, reading
+from headrace.scaler.actuators.kubernetes import actuator, names, reading, standing
 from headrace.scaler.actuators.kubernetes.actuator import Kubernetes
+from headrace.scaler.actuators.kubernetes.cluster import PODS, Kind
 from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod
 from headrace.settings import KubernetesSettings, Settings
 
@@ -26,6 +27,7 @@ class Held:
         self.revision = 100
         self.did: list[tuple[object, ...]] = []
         self.fails: set[str] = set()
+        self.pods: dict[str, Pod] = {}
 
     def _do(self, *what: object) -> None:
         self.did.append(what)
@@ -38,8 +40,8 @@ class Held:
         self.raw[raw.metadata.name] = raw
         return reading.deployment(raw)
 
-    async def list(self, _: object) -> tuple[dict[str, object], int]:
-        return {}, self.revision
+    async def list(self, kind: Kind) -> tuple[dict[str, object], int]:
+        return self.pods if kind is PODS else {}, self.revision
 
     async def watch(self, *_: object) -> AsyncIterator[tuple[object, bool]]:
         await asyncio.Event().wait()
@@ -91,10 +93,14 @@ def orders(*ends: str, start: int = 0, force: bool = False, epoch: int = 1, mode
     return Orders(epoch, starts, [Ending(name, force) for name in ends], dict.fromkeys(models, 1))
 
 
+def pod(name: str, revision: int = 1, **changes: object) -> Pod:
+    plain = Pod(name, f"uid-{name}", revision, NAME, "chat", "1", 100.0, "Running")
+    return replace(plain, **{"is_assigned": True, "is_ready": True, "is_running": True} | changes)
+
+
 def see(acting: Kubernetes, name: str, revision: int = 1, **changes: object) -> None:
     """The watch tells of a pod."""
-    plain = Pod(name, f"uid-{name}", revision, NAME, "chat", "1", 100.0, "Running")
-    acting._pods.put(replace(plain, **{"is_assigned": True, "is_ready": True, "is_running": True} | changes))
+    acting._pods.put(pod(name, revision, **changes))
 
 
 async def two(acting: Kubernetes, held: Held) -> None:
@@ -163,6 +169,20 @@ async def test_a_deployment_that_goes_meanwhile(acting, held):
     held.get = _with_a_look(held.get, lambda: acting._deployments._drop(names.deployment("chat", "2")))
     await acting.act(orders(models=()))
     assert held.did == [("delete", NAME)]
+
+
+async def test_a_list_is_looked_at_once(held, monkeypatch):
+    held.pods = {name: pod(name) for name in map(str, range(100))}
+    looks = []
+    monkeypatch.setattr(actuator, "Cluster", lambda _: held)
+    monkeypatch.setattr(actuator, "units", lambda *given: looks.append(1) or standing.units(*given))
+    acting = Kubernetes(Settings(kubernetes=KubernetesSettings(image="headrace:test")))
+    await acting.start()
+    async with asyncio.timeout(5):
+        await acting.changed.wait()
+    assert len(looks) == 1
+    assert len(acting.units()) == 100
+    await acting.stop()
 
 
 def _with_a_look(get, happens):

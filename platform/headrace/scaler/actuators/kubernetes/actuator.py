@@ -56,6 +56,7 @@ class Kubernetes:
         self._acts = False
         self._doomed: set[str] = set()
         self._units: list[Unit] = []
+        self._will_look = False
         self.changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -158,7 +159,7 @@ class Kubernetes:
         return standings(self._deployments.found, self._pods.found)
 
     def _deployment_changed(self, before: Deployment | None, after: Deployment | None) -> None:
-        self._look()
+        self._look_soon()
 
     def _pod_changed(self, before: Pod | None, after: Pod | None) -> None:
         now_s = time.time()
@@ -170,10 +171,17 @@ class Kubernetes:
         if ended is not None and self._acts:
             self._exits.append(ended)
             self.changed.set()
-        self._look()
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Once for all that is told at once: a list may tell of thousands."""
+        if not self._will_look:
+            self._will_look = True
+            asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
         """Whoever waits learns of new units, changed ones and those that are gone."""
+        self._will_look = False
         since_s = {unit.id: unit.started_at_s for unit in self._units if is_placeholder(unit.id)}
         found = units(self._deployments.found, self._pods.found, since_s, time.time())
         if found != self._units:
