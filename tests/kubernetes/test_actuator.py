@@ -263,6 +263,18 @@ async def test_whoever_hangs_is_killed_and_not_followed(
         await client.delete(Node, "hanging")
 
 
+async def test_whoever_hangs_may_be_followed(one: Bench) -> None:
+    await one.act(start=2)
+    hung, other = await one.until_running(2)
+
+    await one.act(stop=[hung], start=1, force=True)
+
+    await one.until(lambda: one.exits and hung not in one.units, "its end")
+    assert other in await one.until_running(2)
+    assert [(each.unit.id, each.cause) for each in one.exits] == [(hung, Cause.KILLED)]
+    assert (await one.deployments())[NAME].spec.replicas == 2
+
+
 async def test_versions_and_models_that_are_done_leave_nothing(one: Bench) -> None:
     await one.act(start=1)
     old = await one.until_running(1)

@@ -9,7 +9,7 @@ import pytest
 from lightkube.resources.apps_v1 import Deployment as RawDeployment
 
 from headrace.contracts.errors import Unavailable
-from headrace.scaler.actuator import Ending, NewUnit, Orders
+from headrace.scaler.actuator import Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators.kubernetes import actuator, names, reading, standing
 from headrace.scaler.actuators.kubernetes.actuator import Kubernetes
 from headrace.scaler.actuators.kubernetes.cluster import PODS, Kind
@@ -149,6 +149,17 @@ async def test_one_that_hangs_and_is_to_be_followed_is_killed_by_name(acting, he
     held.did.clear()
     await acting.act(orders("a", "b", start=1, force=True))
     assert [each for each in held.did if each[0] != "value"] == [("kill", "a"), ("scale", 1)]
+
+
+@pytest.mark.parametrize("start", [0, 1])
+async def test_whoever_was_killed_has_left_something_behind(acting, held, start):
+    await two(acting, held)
+    await acting.act(orders("a", start=start, force=True))
+    see(acting, "a", 2, is_leaving=True, cost=0 if start else -1)
+    await acting.act(orders())
+    acting._pods._drop("a")
+    (ended,) = acting.exits()
+    assert (ended.unit.id, ended.cause, ended.reason) == ("a", Cause.KILLED, "was killed")
 
 
 async def test_an_older_epoch_marks_nobody(acting, held):

@@ -140,7 +140,7 @@ class Kubernetes:
             hung = [pod.name for pod in standing.staying if pod.name in self._doomed][: starts[build]]
             starts[build] -= len(hung)
             for pod_name in hung:
-                yield self._writer.swap(standing.deployment, pod_name, orders.epoch)
+                yield self._swap(standing.deployment, pod_name, orders.epoch)
             others = [each for each in ends[name] if each.unit_id not in hung]
             if others:
                 yield self._writer.shrink(standing, others, orders.epoch)
@@ -151,7 +151,13 @@ class Kubernetes:
         self._doomed &= pods.keys()
         return [name for name in self._doomed if pods[name].is_leaving]
 
+    async def _swap(self, known: Deployment, name: str, epoch: int) -> None:
+        """Another in place of a pod that hangs. Controllers may miss a scale that is lower for a moment."""
+        await self._writer.renew(known, epoch)
+        await self._kill(name)
+
     async def _kill(self, name: str) -> None:
+        self._deaths.killed.add(name)
         await self._cluster.kill(name)
         self._doomed.discard(name)
 

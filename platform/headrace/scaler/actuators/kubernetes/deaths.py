@@ -13,12 +13,14 @@ _SIGNALS = range(129, 129 + 64)
 class Deaths:
     """Fed with every pod as it comes, changes and goes; gives each end once.
 
-    What had ended before it was fed for the first time is another's to tell.
+    What had ended before it was fed for the first time is another's to tell. killed: names of pods that we
+    have killed; they have no last word.
     """
 
     def __init__(self) -> None:
         self._told: dict[str, str | None] = {}
         self._over: set[str] = set()
+        self.killed: set[str] = set()
 
     def see(self, pod: Pod, now_s: float) -> Exit | None:
         """The pod is so now."""
@@ -42,6 +44,7 @@ class Deaths:
         found = None if pod.uid in self._over or pod.uid not in self._told else self._end(pod, now_s)
         self._told.pop(pod.uid, None)
         self._over.discard(pod.uid)
+        self.killed.discard(pod.name)
         return found
 
     def _end(self, pod: Pod, now_s: float) -> Exit:
@@ -49,7 +52,7 @@ class Deaths:
         ended = pod.ended
         if ended is not None and (ended.id == self._told[pod.uid] or pod.is_running):
             ended = None  # that was an earlier one; of the last nothing is known
-        cause, reason = _judged(pod, ended)
+        cause, reason = _judged(pod, ended, is_killed=pod.name in self.killed)
         in_flight = read(ended.message.encode()) if ended is not None else ()
         return Exit(_unit(pod), cause, reason, now_s, in_flight=in_flight)
 
@@ -71,7 +74,7 @@ def container(ended: Termination, *, is_stopping: bool = False) -> tuple[Cause, 
     return cause, words if is_plain else f"{words} ({ended.reason})"
 
 
-def _judged(pod: Pod, ended: Termination | None) -> tuple[Cause, str]:
+def _judged(pod: Pod, ended: Termination | None, *, is_killed: bool) -> tuple[Cause, str]:
     """Of a pod that is over. A worker that drained has left nothing behind, whoever asked it to."""
     if ended is not None:
         cause, words = container(ended, is_stopping=pod.is_leaving and not pod.disruption)
@@ -80,6 +83,8 @@ def _judged(pod: Pod, ended: Termination | None) -> tuple[Cause, str]:
         return cause, words
     if pod.disruption:
         return Cause.KILLED, f"is gone: {pod.disruption}"
+    if is_killed:
+        return Cause.KILLED, "was killed"
     if pod.ended is None and not pod.is_running:
         return Cause.ASKED, "was taken away before it began"
     if pod.cost < 0:

@@ -46,11 +46,6 @@ class Writer:
             self._deployments.put(known)
         await self._change(known, number, epoch)
 
-    async def swap(self, known: Deployment, pod: str, epoch: int) -> None:
-        """Another in place of a pod that hangs. Controllers may miss a scale that is lower for a moment."""
-        await self._change(known, 0, epoch)
-        await self._cluster.kill(pod)
-
     async def shrink(self, standing: Standing, endings: Sequence[Ending], epoch: int) -> None:
         """Without these. Kubernetes learns first who they are, and then that there are to be fewer."""
         asked = {each.unit_id for each in endings}
