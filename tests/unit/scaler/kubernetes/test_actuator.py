@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from headrace.scaler.actuator import Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators.kubernetes import actuator, names, reading, standing
 from headrace.scaler.actuators.kubernetes.actuator import Kubernetes
 from headrace.scaler.actuators.kubernetes.cluster import PODS, Kind
-from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod
+from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod, Termination
 from headrace.settings import KubernetesSettings, Settings
 
 NAME = names.deployment("chat", "1")
@@ -160,6 +161,18 @@ async def test_whoever_was_killed_has_left_something_behind(acting, held, start)
     acting._pods._drop("a")
     (ended,) = acting.exits()
     assert (ended.unit.id, ended.cause, ended.reason) == ("a", Cause.KILLED, "was killed")
+
+
+async def test_an_end_that_was_seen_before_we_acted_is_told_when_we_do(acting, held):
+    see(acting, "a")
+    see(acting, "b")
+    died = Termination("1", 139, "Error", "", 150.0)
+    see(acting, "a", 2, ended=died)  # long ago
+    see(acting, "b", 2, ended=replace(died, at_s=time.time() - 5.0))
+    assert acting.exits() == []
+    await acting.act(orders())
+    assert [each.unit.id for each in acting.exits()] == ["b"]
+    assert acting.exits() == []
 
 
 async def test_an_older_epoch_marks_nobody(acting, held):

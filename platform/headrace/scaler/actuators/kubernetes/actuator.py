@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterator, Mapping
+from typing import Final
 
 from headrace.contracts.errors import HeadraceError, SetupError, Unavailable
 from headrace.scaler.actuator import Ending, Exit, Orders, Unit
@@ -25,6 +26,9 @@ from headrace.scaler.actuators.kubernetes.writer import Writer
 from headrace.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+_KEPT_S: Final = 30.0
+"""Whoever acted may have died before it told of ends; the next one acts sooner than that."""
 
 
 def create(settings: Settings) -> "Kubernetes":
@@ -88,7 +92,11 @@ class Kubernetes:
         return {unit.id: unit for unit in self._units}
 
     def exits(self) -> list[Exit]:
-        """Workers that ended since the last call, while we acted."""
+        """Workers that ended since the last call. While others act, their last ones are kept."""
+        if not self._acts:
+            since_s = time.time() - _KEPT_S
+            self._exits = [each for each in self._exits if each.at_s >= since_s]
+            return []
         found, self._exits = self._exits, []
         return found
 
@@ -174,7 +182,7 @@ class Kubernetes:
             ended = self._deaths.see(after, now_s)
         elif before is not None:
             ended = self._deaths.gone(before, now_s)
-        if ended is not None and self._acts:
+        if ended is not None:
             self._exits.append(ended)
             self.changed.set()
         self._look_soon()
