@@ -6,8 +6,10 @@ import pytest
 from lightkube.resources.apps_v1 import Deployment as RawDeployment
 from lightkube.resources.core_v1 import Pod as RawPod
 
+from headrace.scaler.actuator import Cause
 from headrace.scaler.actuators.kubernetes import names, reading
-from headrace.scaler.actuators.kubernetes.objects import Termination
+from headrace.scaler.actuators.kubernetes.deaths import Deaths
+from headrace.scaler.actuators.kubernetes.objects import Pod, Termination
 
 _AT = "2026-01-02T03:04:05Z"
 _AT_S = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
@@ -29,6 +31,21 @@ def raw(status: dict, **meta: object) -> RawPod:
 
 def container(name: str = "worker", **states: dict) -> dict:
     return {"name": name, "image": "", "imageID": "", "ready": True, "restartCount": 0, **states}
+
+
+def test_containers_of_a_node_that_began_anew_have_neither_name_nor_time():
+    def at(number: int, **states: dict) -> Pod:
+        held = container(**states) | {"restartCount": number}
+        return reading.pod(raw({"phase": "Running", "containerStatuses": [held]}))
+
+    lost = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+    first, again = at(0, state=lost), at(1, state={"running": {"startedAt": _AT}}, lastState=lost)
+    second = at(2, state={"running": {"startedAt": _AT}}, lastState=lost)
+    assert first.ended.id == again.ended.id != second.ended.id
+    deaths = Deaths()
+    for pod in (at(0, state={"running": {"startedAt": _AT}}), again, second):
+        told = deaths.see(pod, _AT_S + 60.0)
+    assert (told.cause, told.at_s) == (Cause.KILLED, _AT_S)
 
 
 def test_a_container_that_was_put_beside_the_only_one_is_not_the_worker():

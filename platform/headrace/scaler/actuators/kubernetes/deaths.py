@@ -37,7 +37,7 @@ class Deaths:
         if pod.ended is None or ended == self._told[pod.uid] or pod.is_leaving:
             return None
         self._told[pod.uid] = ended
-        return _restart(pod, pod.ended)
+        return _restart(pod, pod.ended, now_s)
 
     def gone(self, pod: Pod, now_s: float) -> Exit | None:
         """The pod is no more; it was so last."""
@@ -57,11 +57,12 @@ class Deaths:
         return Exit(_unit(pod), cause, reason, now_s, in_flight=in_flight)
 
 
-def _restart(pod: Pod, ended: Termination) -> Exit:
+def _restart(pod: Pod, ended: Termination, now_s: float) -> Exit:
     cause, reason = container(ended)
     reason += ", and begins anew in its pod"
     in_flight = read(ended.message.encode())
-    return Exit(_unit(pod), cause, reason, ended.at_s, is_gone=False, in_flight=in_flight)
+    at_s = ended.at_s or pod.anew_at_s or now_s
+    return Exit(_unit(pod), cause, reason, at_s, is_gone=False, in_flight=in_flight)
 
 
 def container(ended: Termination, *, is_stopping: bool = False) -> tuple[Cause, str]:

@@ -91,8 +91,9 @@ def _ended(container: ContainerStatus | None) -> Termination | None:
     """The last end of the container, in whichever of two places it stands."""
     if container is None:
         return None
-    for state in (container.state, container.lastState):
-        found = _termination(state)
+    number = container.restartCount
+    for state, which in ((container.state, number), (container.lastState, number - 1)):
+        found = _termination(state, which)
         if found is not None:
             return found
     return None
@@ -107,14 +108,18 @@ def _anew(container: ContainerStatus | None) -> float:
     return max(ended.at_s, _seconds(running.startedAt) if running is not None else 0.0)
 
 
-def _termination(state: ContainerState | None) -> Termination | None:
+def _termination(state: ContainerState | None, which: int) -> Termination | None:
+    """which: of the pod's containers, from 0. Those that a node has lost have no id, and no time."""
     ended = state.terminated if state is not None else None
     if ended is None:
         return None
-    at_s = _seconds(ended.finishedAt)
     code = ended.exitCode or (128 + ended.signal if ended.signal else 0)
     return Termination(
-        ended.containerID or f"at {at_s:g}", code, ended.reason or "", ended.message or "", at_s
+        id=ended.containerID or f"number {which}",
+        exit_code=code,
+        reason=ended.reason or "",
+        message=ended.message or "",
+        at_s=_seconds(ended.finishedAt),
     )
 
 
