@@ -128,8 +128,9 @@ class Scaler:
             try:
                 await self._tick()
             except HeadraceError as error:
-                _log.warning("nothing is decided now: %s", error)
-                self.fleet.deaf(time.time())
+                _log.warning("nothing is decided now, or not all is done: %s", error)
+                if self._is_deaf:  # workers are heard though their actuator fails
+                    self.fleet.deaf(time.time())
             await self._forget()
             await self._rest(stop)
 
@@ -223,9 +224,13 @@ class Scaler:
         Raises:
             Unavailable: nobody could be heard, so that silence says nothing.
         """
-        if time.time() - self._looked_s > _UNHEARD_S:
+        if self._is_deaf:
             raise Unavailable("Kafka has not been read for a while, so that nobody knows who works")
         return self.fleet.heartbeats
+
+    @property
+    def _is_deaf(self) -> bool:
+        return time.time() - self._looked_s > _UNHEARD_S
 
     async def _act(
         self,

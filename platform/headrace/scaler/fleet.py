@@ -101,7 +101,7 @@ class Fleet:
 
     def spawned(self, worker_id: str, now_s: float) -> None:
         """A worker of ours begins to start, before it can say so itself."""
-        self._spawned_s[worker_id] = now_s
+        self._spawned_s[worker_id] = max(now_s, self._spawned_s.get(worker_id, now_s))
 
     def took(self) -> list[tuple[str, float]]:
         """Models whose workers have become ready since the last call, and in how long (seconds)."""
@@ -258,7 +258,7 @@ class Fleet:
         """A worker of ours, with what it says of itself."""
         heartbeat = self.latest(unit.id)
         if unit.note:
-            self._spawned_s.pop(unit.id, None)  # to wait for room is no part of a start
+            self._spawned_s[unit.id] = now_s  # to wait for room is no part of a start
         if unit.stopping:
             phase = Phase.DRAINING
         elif heartbeat is None:
@@ -267,6 +267,8 @@ class Fleet:
             phase = _PHASES.get(heartbeat.state, Phase.DRAINING)
         running = heartbeat.in_flight if heartbeat is not None else 0
         fault = self._fault(unit, phase, heartbeat, now_s)
+        if not fault and not unit.stopping:
+            self._condemned.pop(unit.id, None)  # it was not ended, and is well again
         return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running, fault)
 
     def _fault(self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, now_s: float) -> str:
@@ -274,7 +276,8 @@ class Fleet:
         known = self.known.get(unit.model)
         if known is None or unit.stopping:
             return ""
-        most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - unit.started_at_s
+        began_s = max(unit.started_at_s, self._spawned_s.get(unit.id, unit.started_at_s))
+        most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - began_s
         # Who waits for room, or for an image, says nothing of the model.
         if phase is Phase.STARTING and took_s > most_s and not unit.note:
             return f"is not ready {took_s:.0f} s after its start"

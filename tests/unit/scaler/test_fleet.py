@@ -244,6 +244,14 @@ def test_a_start_that_takes_too_long_is_a_fault(fleet):
     assert fleet.worker(replace(unit, stopping=True), 1001.0).fault == ""
 
 
+def test_to_have_waited_for_room_is_no_fault_when_there_is_some(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    fleet.worker(replace(unit, note="ImagePullBackOff"), 5000.0)
+    fleet.spawned("w", unit.started_at_s)
+    assert fleet.worker(unit, 5001.0).fault == ""
+    assert fleet.worker(unit, 5901.0).fault == "is not ready 901 s after its start"
+
+
 def test_who_is_not_heard_is_at_fault_unless_nobody_could_be_heard(fleet):
     unit = Unit("w", "chat", "v1", started_at_s=100.0)
     fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=200.0))])
@@ -269,6 +277,18 @@ def test_why_a_worker_failed_is_what_it_said_or_what_it_was_ended_for(fleet):
     assert fleet.verdict(killed) == "has not been heard"
     fleet.ended(killed)
     assert fleet.verdict(killed) is None
+
+
+def test_who_was_to_be_ended_and_is_well_again_has_not_failed(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    drained = Exit(unit, Cause.ASKED, "has ended", at_s=300.0)
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=200.0))])
+    fleet.condemn("w", fleet.worker(unit, 231.0).fault)
+    fleet.worker(replace(unit, stopping=True), 232.0)
+    assert fleet.verdict(drained) == "has not been heard for 31 s"
+    fleet.update([record(TOPICS.workers, "w", heartbeat("w", WorkerState.READY, sent_at_s=233.0))])
+    fleet.worker(unit, 234.0)
+    assert fleet.verdict(drained) is None
 
 
 def test_the_long_dead_are_named_once(fleet):

@@ -73,8 +73,21 @@ def test_one_that_drained(deaths):
 
 
 def test_one_that_was_killed_when_its_grace_was_over(deaths):
-    over = replace(POD, is_leaving=True, is_running=False, ended=ended(1, 137))
-    assert deaths.see(over, 210.0).cause is Cause.KILLED
+    over = replace(POD, is_leaving=True, is_running=False, cost=-1, ended=ended(1, 137))
+    told = deaths.see(over, 210.0)
+    assert (told.cause, told.unit.stopping) == (Cause.KILLED, True)
+
+
+def test_one_that_nobody_had_told_to_go(deaths):
+    assert not deaths.see(replace(POD, ended=ended(1, 137)), 200.0).unit.stopping
+    over = replace(POD, phase="Failed", is_running=False, disruption="Evicted: low memory")
+    assert not deaths.see(over, 210.0).unit.stopping
+
+
+def test_one_that_was_told_to_go_before_it_had_begun(deaths):
+    over = replace(POD, is_leaving=True, is_running=False, ended=ended(1, 143))
+    told = deaths.see(over, 210.0)
+    assert (told.cause, told.reason) == (Cause.ASKED, "has ended")
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,15 @@ async def test_what_is_older_than_our_own_write_says_nothing(script, follower):
     assert set(follower.found) == {"a", "c", "d"}
 
 
+async def test_the_end_of_one_is_not_the_end_of_its_namesake(script, follower):
+    # Deleted and made anew by us before the watch has told of either.
+    follower.put(deployment("a", 20, replicas=3))
+    script.changes.put_nowait((deployment("a", 19), True))
+    script.changes.put_nowait((deployment("c", 21), False))
+    await until(lambda: "c" in follower.found)
+    assert follower.found["a"].replicas == 3
+
+
 async def test_a_watch_that_goes_back_too_far_begins_with_a_list(script, follower):
     script.changes.put_nowait(None)
     script.holds(30, deployment("a", 5))

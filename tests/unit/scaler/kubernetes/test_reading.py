@@ -6,8 +6,10 @@ import pytest
 from lightkube.resources.apps_v1 import Deployment as RawDeployment
 from lightkube.resources.core_v1 import Pod as RawPod
 
+from headrace.scaler.actuator import Cause
 from headrace.scaler.actuators.kubernetes import names, reading
-from headrace.scaler.actuators.kubernetes.objects import Termination
+from headrace.scaler.actuators.kubernetes.deaths import Deaths
+from headrace.scaler.actuators.kubernetes.objects import Pod, Termination
 
 _AT = "2026-01-02T03:04:05Z"
 _AT_S = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
@@ -31,6 +33,32 @@ def container(name: str = "worker", **states: dict) -> dict:
     return {"name": name, "image": "", "imageID": "", "ready": True, "restartCount": 0, **states}
 
 
+def test_containers_of_a_node_that_began_anew_have_neither_name_nor_time():
+    def at(number: int, **states: dict) -> Pod:
+        held = container(**states) | {"restartCount": number}
+        return reading.pod(raw({"phase": "Running", "containerStatuses": [held]}))
+
+    lost = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+    first, again = at(0, state=lost), at(1, state={"running": {"startedAt": _AT}}, lastState=lost)
+    second = at(2, state={"running": {"startedAt": _AT}}, lastState=lost)
+    assert first.ended.id == again.ended.id != second.ended.id
+    deaths = Deaths()
+    for pod in (at(0, state={"running": {"startedAt": _AT}}), again, second):
+        told = deaths.see(pod, _AT_S + 60.0)
+    assert (told.cause, told.at_s) == (Cause.KILLED, _AT_S)
+
+
+def test_a_container_that_was_put_beside_the_only_one_is_not_the_worker():
+    ended = {"terminated": {"exitCode": 139, "finishedAt": _AT, "containerID": "c://1"}}
+    beside, mine = (
+        container("istio-proxy", state={"running": {"startedAt": _AT}}),
+        container("main", state=ended),
+    )
+    status = {"phase": "Running", "containerStatuses": [beside, mine]}
+    pod = reading.pod(raw(status, annotations=_OURS | {names.CONTAINER: "main"}))
+    assert (pod.is_running, pod.ended.exit_code) == (False, 139)
+
+
 def condition(name: str, status: str, **more: str) -> dict:
     return {"type": name, "status": status, **more}
 
@@ -52,6 +80,23 @@ def test_a_container_that_ended(state):
         raw({"phase": "Running", "containerStatuses": [container(**{state: {"terminated": ended}})]})
     )
     assert pod.ended == Termination("c://1", 139, "Error", "D…", _AT_S)
+
+
+def test_a_start_begins_where_there_is_room_and_anew_in_the_same_pod():
+    scheduled = condition("PodScheduled", "True", lastTransitionTime="2026-01-02T03:34:05Z")
+    waiting = condition("PodScheduled", "False", lastTransitionTime="2026-01-02T03:34:05Z")
+    began = {"startedAt": "2026-01-02T03:35:05Z"}
+    ended = {"terminated": {"exitCode": 1, "finishedAt": "2026-01-02T05:04:05Z", "containerID": "c://1"}}
+    anew = {"running": {"startedAt": "2026-01-02T05:09:05Z"}}
+    for conditions, states, began_s in (
+        ([waiting], {}, _AT_S),
+        ([scheduled], {}, _AT_S + 1800),
+        ([scheduled], {"state": {"running": began}}, _AT_S + 1800),
+        ([scheduled], {"state": {"waiting": {}}, "lastState": ended}, _AT_S + 7200),
+        ([scheduled], {"state": anew, "lastState": ended}, _AT_S + 7500),
+    ):
+        status = {"phase": "Pending", "conditions": conditions, "containerStatuses": [container(**states)]}
+        assert reading.pod(raw(status)).started_at_s == began_s
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ def found(deployment: Deployment, *pods: Pod) -> dict[str, Unit]:
     return {unit.id: unit for unit in units({deployment.name: deployment}, these, {"chat-1/0": 50.0}, 200.0)}
 
 
+def test_who_began_anew_in_its_pod_has_begun_a_moment_ago():
+    assert found(replace(CHAT, replicas=1), pod("a", found_at_s=101.0))["a"].started_at_s == 101.0
+    assert found(replace(CHAT, replicas=1), pod("a", anew_at_s=9000.0))["a"].started_at_s == 9000.0
+
+
 def test_a_replica_without_a_pod_is_a_unit_that_starts():
     there = found(replace(CHAT, note="exceeded quota"), pod("a"))
     assert there == {

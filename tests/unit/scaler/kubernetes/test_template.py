@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from headrace.contracts.errors import SetupError
+from headrace.scaler.actuators.kubernetes import names
 from headrace.scaler.actuators.kubernetes.template import Templates
 from headrace.settings import KubernetesSettings, ScalerSettings, Settings
 
@@ -61,6 +62,7 @@ def test_the_rest_is_the_operators(tmp_path):
         "note": "keep",
         "headrace.dev/model": "chat",
         "headrace.dev/version": "1" * 12,
+        "headrace.dev/container": "worker",
     }
 
 
@@ -71,6 +73,7 @@ def test_a_model_may_have_its_own(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(text)
     made = templates(tmp_path)
     assert made.of("acme/large", "1")[0].spec.containers[0].image == "headrace:gpu"
+    assert made.of("acme/large", "1")[0].metadata.annotations[names.CONTAINER] == "any"
     assert made.of("acme/small", "1")[0].spec.containers[0].image == "headrace:cpu"
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx2
 from lightkube import ApiError, AsyncClient, KubeConfig
-from lightkube.core.exceptions import ConfigError
+from lightkube.core.exceptions import ConfigError, NotReadyError
 from lightkube.models.autoscaling_v1 import ScaleSpec
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment as RawDeployment
@@ -22,6 +22,8 @@ from headrace.scaler.actuators.kubernetes.objects import Deployment, Pod
 from headrace.settings import KubernetesSettings
 
 _TIMEOUT_S: Final = 10.0
+_FAILURES: Final = (httpx2.HTTPError, ConfigError, NotReadyError, OSError, LookupError, ValueError)
+"""Also of the program that logs us in, and of answers that are not from an API server."""
 _RIGHTS: Final = "infra/kubernetes/scaler-rbac.yaml has all that the scaler needs"
 
 T = TypeVar("T", Deployment, Pod)
@@ -56,9 +58,11 @@ class Cluster:
                 timeout=httpx2.Timeout(_TIMEOUT_S),
                 field_manager="headrace",
             )
-        except (ConfigError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # a file that is no kubeconfig fails anywhere
+            name = "" if isinstance(error, ConfigError | OSError) else f"{type(error).__name__}: "
+            reason = " ".join(f"{name}{error}".split())
             raise SetupError(
-                f"There is no way to a Kubernetes cluster: {error}; set HEADRACE_KUBERNETES_KUBECONFIG"
+                f"There is no way to a Kubernetes cluster: {reason}; set HEADRACE_KUBERNETES_KUBECONFIG"
             ) from None
 
     async def close(self) -> None:
@@ -171,6 +175,6 @@ def _said(verb: str, what: str) -> Iterator[None]:
         if code == 401:
             raise Unavailable("Kubernetes does not accept our credentials") from None
         raise Unavailable(f"Kubernetes does not {verb} {what}: {message}") from None
-    except (httpx2.HTTPError, OSError, ValueError) as error:
-        reason = str(error) or type(error).__name__
+    except _FAILURES as error:
+        reason = repr(error) if isinstance(error, LookupError) else str(error) or type(error).__name__
         raise Unavailable(f"Kubernetes cannot be reached to {verb} {what}: {reason}") from None

@@ -131,8 +131,8 @@ class Follower(Generic[T]):
                 item, is_gone = coming.result()
                 self._hear()
                 self.put(item)
-                if is_gone:
-                    self._drop(item.name)
+                if is_gone and self.found[item.name].revision <= item.revision:
+                    self._drop(item.name)  # and not one that we have made since
 
     async def _wait(self, coming: asyncio.Future[tuple[T, bool]]) -> None:
         doubt = asyncio.create_task(self._doubt.wait())

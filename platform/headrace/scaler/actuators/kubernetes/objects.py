@@ -32,6 +32,7 @@ class Termination:
 class Pod:
     """A pod, and its container `worker`.
 
+    found_at_s: when it found a node. anew_at_s: when the last worker in it ended, or another followed it.
     is_leaving: it was deleted, and may still drain. cost: the lowest goes first; 0 where nothing is said.
     note: why it does not run. disruption: why the cluster took it away, if it did.
     ended: the worker that ended last; `is_running`: another has followed it.
@@ -53,6 +54,13 @@ class Pod:
     note: str = ""
     disruption: str = ""
     ended: Termination | None = None
+    found_at_s: float = 0.0
+    anew_at_s: float = 0.0
+
+    @property
+    def started_at_s(self) -> float:
+        """When its worker could begin to start: what went before says nothing of how long that takes."""
+        return max(self.created_at_s, self.found_at_s, self.anew_at_s)
 
     @property
     def is_over(self) -> bool:

@@ -43,7 +43,7 @@ def pod(raw: RawPod) -> Pod | None:
     annotations = _annotations(meta)
     if meta is None or names.MODEL not in annotations or names.VERSION not in annotations:
         return None
-    container = _container(status.containerStatuses or ())
+    container = _container(status.containerStatuses or (), annotations.get(names.CONTAINER, WORKER))
     return Pod(
         name=meta.name or "",
         uid=meta.uid or "",
@@ -61,6 +61,8 @@ def pod(raw: RawPod) -> Pod | None:
         note=_note(status, container),
         disruption=_disruption(status),
         ended=_ended(container),
+        found_at_s=_since(status, "PodScheduled"),
+        anew_at_s=_anew(container),
     )
 
 
@@ -80,8 +82,8 @@ def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment is not None else 0.0
 
 
-def _container(statuses: Sequence[ContainerStatus]) -> ContainerStatus | None:
-    ours = [each for each in statuses if each.name == WORKER] or statuses
+def _container(statuses: Sequence[ContainerStatus], name: str) -> ContainerStatus | None:
+    ours = [each for each in statuses if each.name == name] or statuses
     return ours[0] if ours else None
 
 
@@ -89,21 +91,35 @@ def _ended(container: ContainerStatus | None) -> Termination | None:
     """The last end of the container, in whichever of two places it stands."""
     if container is None:
         return None
-    for state in (container.state, container.lastState):
-        found = _termination(state)
+    number = container.restartCount
+    for state, which in ((container.state, number), (container.lastState, number - 1)):
+        found = _termination(state, which)
         if found is not None:
             return found
     return None
 
 
-def _termination(state: ContainerState | None) -> Termination | None:
+def _anew(container: ContainerStatus | None) -> float:
+    """Since when another worker than the first one can start; 0: there was none."""
+    ended = _ended(container)
+    if ended is None:
+        return 0.0
+    running = container.state.running if container is not None and container.state is not None else None
+    return max(ended.at_s, _seconds(running.startedAt) if running is not None else 0.0)
+
+
+def _termination(state: ContainerState | None, which: int) -> Termination | None:
+    """which: of the pod's containers, from 0. Those that a node has lost have no id, and no time."""
     ended = state.terminated if state is not None else None
     if ended is None:
         return None
-    at_s = _seconds(ended.finishedAt)
     code = ended.exitCode or (128 + ended.signal if ended.signal else 0)
     return Termination(
-        ended.containerID or f"at {at_s:g}", code, ended.reason or "", ended.message or "", at_s
+        id=ended.containerID or f"number {which}",
+        exit_code=code,
+        reason=ended.reason or "",
+        message=ended.message or "",
+        at_s=_seconds(ended.finishedAt),
     )
 
 
@@ -113,6 +129,12 @@ def _condition(status: PodStatus, name: str) -> tuple[bool, str, str]:
         if each.type == name:
             return each.status == "True", each.reason or "", each.message or ""
     return False, "", ""
+
+
+def _since(status: PodStatus, name: str) -> float:
+    """Since when it holds; 0: it does not."""
+    held = (each for each in status.conditions or () if each.type == name and each.status == "True")
+    return next((_seconds(each.lastTransitionTime) for each in held), 0.0)
 
 
 def _note(status: PodStatus, container: ContainerStatus | None) -> str:

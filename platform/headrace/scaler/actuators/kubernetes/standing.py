@@ -89,4 +89,4 @@ def unneeded(standings: Iterable[Standing], models: Iterable[str]) -> list[str]:
 
 
 def _unit(pod: Pod, *, stopping: bool) -> Unit:
-    return Unit(pod.name, pod.model, pod.version, pod.created_at_s, stopping=stopping, note=pod.note)
+    return Unit(pod.name, pod.model, pod.version, pod.started_at_s, stopping=stopping, note=pod.note)

@@ -57,11 +57,13 @@ class Templates:
         meta = spec.metadata = spec.metadata or ObjectMeta()
         own = names.labels(model, names.deployment(model, version))
         meta.labels = {**(meta.labels or {}), **own}
-        meta.annotations = {**(meta.annotations or {}), names.MODEL: model, names.VERSION: version}
+        container = _worker(spec)
+        said = {names.MODEL: model, names.VERSION: version, names.CONTAINER: container.name}
+        meta.annotations = {**(meta.annotations or {}), **said}
         assert spec.spec is not None, "it was checked"
         if spec.spec.terminationGracePeriodSeconds is None:
             spec.spec.terminationGracePeriodSeconds = self._grace_s
-        _complete(_worker(spec), model, version)
+        _complete(container, model, version)
         return spec, digest
 
 

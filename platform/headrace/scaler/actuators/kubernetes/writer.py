@@ -50,6 +50,7 @@ class Writer:
         """Without these. Kubernetes learns first who they are, and then that there are to be fewer."""
         asked = {each.unit_id for each in endings}
         victims = {pod.name for pod in standing.staying} & asked
+        await self._fresh(standing.deployment, epoch)
         for pod in standing.staying:
             is_victim = pod.name in victims
             if is_victim != (pod.cost == _GOING):
