@@ -80,8 +80,12 @@ class Admin:
 
         Raises:
             SetupError: the cluster refuses.
+            Unavailable: it does not answer.
         """
-        reply = await self._raw.delete_topics(list(names))
+        try:
+            reply = await self._raw.delete_topics(list(names))
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not delete topics now: {error!r}") from None
         for name, code in reply.topic_error_codes:
             error = for_code(code)
             if code and error is not UnknownTopicOrPartitionError:

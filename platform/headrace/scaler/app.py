@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.contracts.decisions import Leader
-from headrace.contracts.errors import HeadraceError, Unavailable
-from headrace.contracts.events import WorkerHeartbeat
+from headrace.contracts.errors import HeadraceError, SetupError, Unavailable
+from headrace.contracts.events import ModelDeployed, WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.glimpse import Span
 from headrace.core.ports import Outgoing
@@ -253,16 +253,26 @@ class Scaler:
         for deployed in gone:
             if not await self._leadership.confirm():
                 return
-            _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
-            plans = self._topics.request_plans(deployed.slug, deployed.partitions)
-            await self._admin.delete_topics([plan.name for plan in plans])
-            for topic, key in (
-                (self._topics.scaler, f"{LEARNED}{deployed.name}"),
-                (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
-                (self._topics.models, deployed.name),
-            ):
-                await (await self._producer.send(Outgoing(topic, None, key.encode())))
-            self._ledger.forget(deployed.name)
+            known = self.fleet.known.get(deployed.name)
+            if known is None or known.deployed is not deployed:
+                continue  # it was deployed again meanwhile
+            try:
+                await self._remove(deployed)
+            except (HeadraceError, SetupError) as error:
+                # Other models must not wait for it.
+                _log.warning("%s is not removed yet: %s", deployed.name, error)
+
+    async def _remove(self, deployed: ModelDeployed) -> None:
+        _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
+        plans = self._topics.request_plans(deployed.slug, deployed.partitions)
+        await self._admin.delete_topics([plan.name for plan in plans])
+        for topic, key in (
+            (self._topics.scaler, f"{LEARNED}{deployed.name}"),
+            (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
+            (self._topics.models, deployed.name),
+        ):
+            await (await self._producer.send(Outgoing(topic, None, key.encode())))
+        self._ledger.forget(deployed.name)
 
     async def _look(self) -> None:
         """Read what waits. A reading that fails changes nothing: what was decided before stands."""

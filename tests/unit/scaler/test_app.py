@@ -1,0 +1,124 @@
+"""What one tick of the scaler does, with a Kafka that is played here: one that refuses cannot be had."""
+
+import asyncio
+import time
+
+import pytest
+from tests.unit.scaler.test_fleet import TOPICS, deployed, record
+
+from headrace.contracts.errors import SetupError, Unavailable
+from headrace.contracts.topics import LANES
+from headrace.core.ports import Place
+from headrace.kafka.backlog import PartitionBacklog
+from headrace.scaler.app import Parts, Scaler
+from headrace.settings import ScalerSettings, Settings
+from headrace.telemetry.instruments import Gathering
+
+
+class Kafka:
+    """Fills what the scaler asks of Kafka. waiting: requests of each model; None: nobody answers."""
+
+    def __init__(self):
+        self.waiting = {}
+        self.refusal = None
+        self.deleted = []
+        self.sent = []
+        self.epoch = 1
+        self.may_lead = True
+        self.changed = asyncio.Event()
+        self.meanwhile = lambda: None
+
+    async def follow_backlog(self, slugs, live):
+        if self.waiting is None:
+            raise Unavailable("no broker")
+        return [
+            PartitionBacklog(slug, lane, 0, self.waiting.get(slug, 0), self.waiting.get(slug, 0), 100)
+            for slug in slugs
+            for lane in LANES[:1]
+        ]
+
+    async def delete_topics(self, names):
+        if self.refusal is not None:
+            raise self.refusal
+        self.deleted += names
+
+    async def confirm(self):
+        self.meanwhile()
+        return True
+
+    async def send(self, outgoing):
+        self.sent.append(outgoing)
+        receipt = asyncio.get_running_loop().create_future()
+        receipt.set_result(Place(outgoing.topic, 0, len(self.sent)))
+        return receipt
+
+
+class Actuator:
+    """Remembers what it was told."""
+
+    names_units = True
+
+    def __init__(self, *units):
+        self.changed = asyncio.Event()
+        self.found = {unit.id: unit for unit in units}
+        self.orders = []
+
+    def units(self):
+        return self.found
+
+    async def act(self, orders):
+        self.orders.append(orders)
+
+
+@pytest.fixture
+def kafka():
+    return Kafka()
+
+
+@pytest.fixture
+def scaler(kafka):
+    made = Scaler(
+        Settings(scaler=ScalerSettings(cold_start_s=10.0)), Parts(kafka, kafka, kafka, Gathering("scaler"))
+    )
+    made.actuator = Actuator()
+    return made
+
+
+def deploy(scaler, *events):
+    scaler.fleet.update([record(TOPICS.models, event.name, event) for event in events])
+
+
+def leaving(name):
+    """A model that is to go, and has had nothing to do for long."""
+    return deployed(name, workers=0).model_copy(update={"retiring": True, "deployed_at_s": 1.0})
+
+
+async def retire(scaler):
+    """A tick after the model has had nothing to do for as long as it must."""
+    await scaler._tick()
+    for known in scaler.fleet.known.values():
+        known.busy_at_s = time.time() - 60.0
+    await scaler._tick()
+
+
+@pytest.mark.parametrize("refusal", [SetupError("topics are not deleted here"), Unavailable("no broker")])
+async def test_a_model_that_cannot_be_removed_holds_up_no_other(scaler, kafka, refusal):
+    deploy(scaler, leaving("old"), deployed("chat", workers=0))
+    kafka.refusal = refusal
+    await retire(scaler)
+    kafka.waiting = {"chat": 5}
+    await scaler._tick()
+    assert [new.model for new in scaler.actuator.orders[-1].starts] == ["chat"]
+
+
+async def test_what_is_deployed_again_meanwhile_stays(scaler, kafka):
+    deploy(scaler, leaving("old"))
+    kafka.meanwhile = lambda: deploy(scaler, deployed("old", workers=0))
+    await retire(scaler)
+    assert kafka.deleted == []
+    kafka.meanwhile = lambda: None
+    deploy(scaler, leaving("old"))
+    await retire(scaler)
+    assert set(kafka.deleted) == {TOPICS.requests("old", lane) for lane in LANES}
+    last = kafka.sent[-1]
+    assert (last.topic, last.key, last.value) == (TOPICS.models, b"old", None)
