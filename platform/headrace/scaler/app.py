@@ -154,7 +154,7 @@ class Scaler:
             self._meters.ended(ended)
             fault = self.fleet.verdict(ended)
             if fault is not None:
-                count = self.fleet.failed(unit.model, fault, time.time())
+                count = self.fleet.failed(unit, fault, time.time())
                 why = "" if fault == ended.reason else f": {fault}"
                 _log.warning("worker %s of %s %s%s (%d)", unit.id, unit.model, ended.reason, why, count)
             else:

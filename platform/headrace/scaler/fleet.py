@@ -72,11 +72,16 @@ class Fleet:
             except HeadraceError as error:
                 _log.warning("record at %s ignored: %s", record.place, error)
 
-    def failed(self, model: str, reason: str, now_s: float) -> int:
-        """Count a failure of one of the model's workers; returns how many there were in a row."""
-        count = self._failures.get(model, Failures()).count + 1
-        self._failures[model] = Failures(count, now_s, reason)
-        return count
+    def failed(self, unit: Unit, reason: str, now_s: float) -> int:
+        """Count a failure of one of the model's workers; returns how many there were in a row.
+
+        How workers of another version end says nothing of the one that is deployed.
+        """
+        known, count = self.known.get(unit.model), self._failures.get(unit.model, Failures()).count
+        if known is None or known.deployed.version != unit.version:
+            return count
+        self._failures[unit.model] = Failures(count + 1, now_s, reason)
+        return count + 1
 
     def condemn(self, unit_id: str, reason: str) -> None:
         """A unit of ours is to be ended for this reason, and has failed by it, however it ends."""

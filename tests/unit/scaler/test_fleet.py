@@ -137,17 +137,30 @@ def ready(name, version="v1"):
     return Worker(name, "chat", version, Phase.READY, started_at_s=0.0)
 
 
+def unit(version="v1"):
+    return Unit("w", "chat", version, 0.0)
+
+
 def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):
-    assert [fleet.failed("chat", "no file", 1.0), fleet.failed("chat", "no file", 2.0)] == [1, 2]
+    assert [fleet.failed(unit(), "no file", at_s) for at_s in (1.0, 2.0)] == [1, 2]
     assert fleet.observe([], 3.0).failures == {"chat": Failures(2, 2.0, "no file")}
     assert fleet.prove([ready("w")], 4.0) == []
     assert fleet.observe([], 4.0).failures != {}
     assert [each.version for each in fleet.prove([ready("w")], 20.0)] == ["v1"]
     assert fleet.observe([], 20.0).failures == {}
     assert fleet.prove([ready("w")], 21.0) == [], "told once"
-    fleet.failed("chat", "no file", 30.0)
+    fleet.failed(unit(), "no file", 30.0)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     assert fleet.observe([], 31.0).failures == {}
+
+
+def test_how_workers_of_another_version_end_is_no_fault_of_this_one(fleet):
+    fleet.prove([ready("w")], 0.0)
+    fleet.prove([ready("w")], 20.0)
+    fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
+    assert [fleet.failed(unit("v1"), "no file", 30.0 + number) for number in range(5)] == [0] * 5
+    assert fleet.roll_backs(40.0) == []
+    assert fleet.observe([], 40.0).failures == {}, "nobody waits to start the new one"
 
 
 def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
@@ -156,7 +169,7 @@ def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     for count in range(1, 4):
         assert fleet.roll_backs(30.0) == []
-        assert fleet.failed("chat", "no file", 30.0) == count
+        assert fleet.failed(unit("v2"), "no file", 30.0) == count
 
     (back,) = fleet.roll_backs(31.0)
     assert (back.version, back.deployed_at_s) == ("v1", 31.0)
@@ -204,7 +217,7 @@ def test_which_version_was_well_is_known_to_the_next_scaler(fleet):
     trusted = Trusted(deployed=deployed(version="v0"), at_s=1.0)
     fleet.update([record(TOPICS.scaler, "trusted/chat", trusted)])
     for _ in range(3):
-        fleet.failed("chat", "no file", 30.0)
+        fleet.failed(unit(), "no file", 30.0)
     assert [each.version for each in fleet.roll_backs(31.0)] == ["v0"]
     fleet.update([record(TOPICS.scaler, "trusted/chat", None)])
     assert fleet.roll_backs(31.0) == []
