@@ -180,6 +180,7 @@ class Scaler:
             self._meters.tell_nothing()
             self.observer.spans = {}
             self.fleet.deaf(time.time())
+            self.fleet.resign()
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return

@@ -91,6 +91,11 @@ class Fleet:
         """Kafka does not answer, or others act: that nobody is heard says nothing of them."""
         self._hearing_s = now_s
 
+    def resign(self) -> None:
+        """Another may act now: what was seen and decided here is of the past when we do again."""
+        for known in self.known.values():
+            known.depth = known.plan = None
+
     def verdict(self, ended: Exit) -> str | None:
         """Why its worker has failed; None when it is no fault of the model.
 
@@ -157,13 +162,15 @@ class Fleet:
         return {known.deployed.slug for model, known in self.known.items() if model in heard}
 
     def plan(self, workers: Sequence[Worker], now_s: float) -> None:
-        """Decide for each model whose topics were read, by what they say now."""
+        """Decide for each model whose topics were read, by what they say now; of others whoever is stays."""
         mine = _by_model(workers)
         for model, known in self.known.items():
             known.failures = self._failures.get(model, Failures())
             known.is_tried = self._is_tried(known.deployed)
             if known.depth is not None:
                 known.decide(mine[model], self._free(mine[model]), now_s)
+            else:
+                known.keep(mine[model], now_s)
 
     def _is_tried(self, deployed: ModelDeployed) -> bool:
         trusted = self._trusted.get(deployed.name)

@@ -268,7 +268,7 @@ class Known:
     def measure(self, depth: Depth, now_s: float, *, is_served: bool = True) -> None:
         """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
-            self.busy_at_s = now_s
+            self.busy_at_s = self.busy_at_s or now_s
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)
         # What is seen at the first look since a worker serves may have ended just before.
@@ -278,6 +278,11 @@ class Known:
         if depth.backlog or self.returning(now_s) or self.arrivals.last_s == now_s:
             self.busy_at_s = now_s
             self.pauses.tell(now_s)
+
+    def keep(self, workers: Sequence[Worker], now_s: float) -> None:
+        """As many as there are are needed now: whoever scaled before us had its reasons."""
+        staying = sum(worker.phase is not Phase.DRAINING for worker in workers)
+        self.pace = replace(self.pace, target=staying, needs=((now_s, staying),))
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
@@ -309,8 +314,7 @@ class Known:
             enough=self.throughput.enough,
         )
         if self.plan is None:
-            # Whoever scaled before us had its reasons.
-            self.pace = replace(self.pace, target=self.crew.warm + len(starting))
+            self.keep(workers, now_s)
         self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan

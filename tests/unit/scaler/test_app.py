@@ -4,12 +4,14 @@ import asyncio
 import time
 
 import pytest
-from tests.unit.scaler.test_fleet import TOPICS, deployed, record
+from tests.unit.scaler.test_fleet import TOPICS, deployed, heartbeat, record
 
 from headrace.contracts.errors import SetupError, Unavailable
+from headrace.contracts.events import WorkerState
 from headrace.contracts.topics import LANES
 from headrace.core.ports import Place
 from headrace.kafka.backlog import PartitionBacklog
+from headrace.scaler.actuator import Unit
 from headrace.scaler.app import Parts, Scaler
 from headrace.settings import ScalerSettings, Settings
 from headrace.telemetry.instruments import Gathering
@@ -69,6 +71,9 @@ class Actuator:
     async def act(self, orders):
         self.orders.append(orders)
 
+    async def stand_back(self):
+        """Nothing goes for that."""
+
 
 @pytest.fixture
 def kafka():
@@ -99,6 +104,40 @@ async def retire(scaler):
     for known in scaler.fleet.known.values():
         known.busy_at_s = time.time() - 60.0
     await scaler._tick()
+
+
+def serving(scaler, *names):
+    """Workers that others have started, each with a request."""
+    for name in names:
+        beat = heartbeat(name, WorkerState.READY).model_copy(update={"in_flight": 1, "version": "v1"})
+        scaler.fleet.update([record(TOPICS.workers, name, beat)])
+        scaler.actuator.found[name] = Unit(name, "chat", "v1", time.time() - 60.0)
+
+
+async def test_whoever_takes_over_and_cannot_read_keeps_all_workers(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    serving(scaler, "a", "b")
+    kafka.waiting = None
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    assert scaler.actuator.orders[-1].targets == {"chat": 2}
+
+
+async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    await scaler._tick()
+    kafka.epoch, kafka.may_lead = None, False
+    await scaler._tick()
+    serving(scaler, "a", "b", "c")
+    kafka.epoch, kafka.waiting = 3, {"chat": 3}
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    kafka.epoch, kafka.waiting = None, None
+    await scaler._tick()
+    kafka.epoch = 5
+    serving(scaler, "d")
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].targets == {"chat": 4}, "what was read once is old"
 
 
 @pytest.mark.parametrize("refusal", [SetupError("topics are not deleted here"), Unavailable("no broker")])
