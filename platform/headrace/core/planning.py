@@ -71,11 +71,15 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker."""
+    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker.
+
+    can_wait: it has nothing to do yet.
+    """
 
     least: int
     wanted: int
     gpus: int = 0
+    can_wait: bool = False
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -108,19 +112,19 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
     """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
     Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
-    enough for all or none is left.
+    enough for all or none is left. Of those that have as many, who can wait comes last.
     """
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
     left = math.inf if most is None else most - sum(given.values())
     gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
     hungry = [
-        (given[name] * max(1, share.gpus), name)
+        (given[name] * max(1, share.gpus), share.can_wait, name)
         for name, share in shares.items()
         if share.wanted > given[name]
     ]
     heapq.heapify(hungry)
     while hungry and left > 0:
-        _, name = heapq.heappop(hungry)
+        _, _, name = heapq.heappop(hungry)
         share = shares[name]
         if share.gpus > max(0, gpus):
             continue
@@ -128,7 +132,7 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
         left -= 1
         gpus -= share.gpus
         if given[name] < share.wanted:
-            heapq.heappush(hungry, (given[name] * max(1, share.gpus), name))
+            heapq.heappush(hungry, (given[name] * max(1, share.gpus), share.can_wait, name))
     return given
 
 

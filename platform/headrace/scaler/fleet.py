@@ -16,7 +16,7 @@ from headrace.contracts.events import (
 )
 from headrace.contracts.topics import Topics
 from headrace.core.budget import Pool, afford
-from headrace.core.planning import Share, shared
+from headrace.core.planning import shared
 from headrace.core.ports import Record
 from headrace.core.rollout import is_stable, unfit
 from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
@@ -189,9 +189,7 @@ class Fleet:
             known.grant = None
         if most is None and most_gpus is None:
             return
-        shares = {
-            model: Share(known.limits[0], known.target, known.gpus) for model, known in self.known.items()
-        }
+        shares = {model: known.share for model, known in self.known.items()}
         for_workers = shared(shares, most)
         for model, number in shared(shares, most, most_gpus).items():
             known = self.known[model]

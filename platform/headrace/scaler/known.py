@@ -15,7 +15,7 @@ from headrace.core.costs import Cost, Costs
 from headrace.core.glimpse import Glimpse, Seen, glimpse
 from headrace.core.pacing import Pace, PaceRules
 from headrace.core.pauses import Pauses
-from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
+from headrace.core.planning import Crew, Load, Plan, Rules, Share, horizon_s, plan
 from headrace.core.scaling import Failures, Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.core.throughput import Throughput
@@ -116,6 +116,13 @@ class Known:
             return 0, max(1, scaling.max_workers)
         least = min(1, scaling.max_workers) if self.is_tried else 0
         return max(scaling.min_workers, least), scaling.max_workers
+
+    @property
+    def share(self) -> Share:
+        """What it may have of what all share. A trial is no claim: it takes nothing from those with work."""
+        scaling, load = self.deployed.manifest.scaling, self.load
+        can_wait = self.is_tried and not (load.waiting or load.running)
+        return Share(min(self.limits[0], scaling.min_workers), self.target, self.gpus, can_wait)
 
     @property
     def rules(self) -> Rules:

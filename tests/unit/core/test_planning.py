@@ -137,6 +137,13 @@ def test_what_all_may_have_is_shared():
     assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
 
 
+def test_who_can_wait_comes_after_those_with_as_few():
+    shares = {"a": Share(0, 2, can_wait=True), "b": Share(0, 3)}
+    assert shared(shares, 1) == {"a": 0, "b": 1}
+    assert shared(shares, 2) == {"a": 1, "b": 1}
+    assert shared(shares, 3) == {"a": 1, "b": 2}
+
+
 def test_gpus_are_shared_beside_workers():
     shares = {"a": Share(0, 9, 4), "b": Share(0, 9, 1), "c": Share(0, 9)}
     assert shared(shares, None, 8) == {"a": 1, "b": 4, "c": 9}

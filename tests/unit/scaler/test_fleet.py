@@ -213,6 +213,21 @@ def test_who_is_tried_says_so_until_it_is_well(fleet):
     assert "tried" not in fleet.known["chat"].reason
 
 
+def test_a_trial_takes_no_worker_from_a_model_that_has_work():
+    fleet = Fleet(TOPICS, ScalerSettings(max_workers=1))
+    fleet.update([record(TOPICS.models, name, deployed(name, workers=0)) for name in ("chat", "other")])
+    before = Trusted(deployed=deployed(version="v0"), at_s=1.0)
+    fleet.update([record(TOPICS.scaler, "trusted/chat", before)])
+    fleet.measure({"chat": Depth(0, 0), "other": Depth(9, 9)}, 0.0)
+    fleet.plan([], 0.0)
+    found = fleet.observe([], 0.0).models
+    assert (found["chat"].workers, found["other"].workers) == (0, 1)
+    assert found["chat"].reason.startswith("budget of workers: 0 of 1 (version v1 is tried")
+    fleet.measure({"chat": Depth(0, 0), "other": Depth(0, 9)}, 1000.0)
+    fleet.plan([], 2000.0)
+    assert fleet.observe([], 2000.0).models["chat"].workers == 1
+
+
 def test_which_version_was_well_is_known_to_the_next_scaler(fleet):
     trusted = Trusted(deployed=deployed(version="v0"), at_s=1.0)
     fleet.update([record(TOPICS.scaler, "trusted/chat", trusted)])
