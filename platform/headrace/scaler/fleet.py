@@ -144,6 +144,8 @@ class Fleet:
         for model, known in self.known.items():
             known.silent = silent[model]
             depth = depths.get(known.deployed.slug)
+            if depth is None and known.depth is None and known.deployed.retiring:
+                depth = Depth(0, 0)  # whoever began to remove it got as far as its topics
             if depth is not None:
                 known.measure(depth, now_s, is_served=model in serving)
 
@@ -246,7 +248,12 @@ class Fleet:
             if reason is None or trusted is None or now.retiring:
                 continue
             rolled_back = RolledBack(version=now.version, reason=reason, at_s=now_s)
-            changes = {"deployed_at_s": now_s, "partitions": now.partitions, "rolled_back": rolled_back}
+            changes = {
+                "deployed_at_s": now_s,
+                "partitions": now.partitions,
+                "rolled_back": rolled_back,
+                "retiring": False,  # it may have been on its way out when it was found to be well
+            }
             found.append(trusted.model_copy(update=changes))
         return found
 

@@ -181,6 +181,26 @@ def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
     assert fleet.observe([], 32.0).failures == {}
 
 
+def test_a_version_that_comes_back_stays_although_it_was_to_go_once(fleet):
+    fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
+    fleet.prove([ready("w")], 0.0)
+    fleet.prove([ready("w")], 20.0)
+    fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
+    for _ in range(3):
+        fleet.failed(unit("v2"), "no file", 30.0)
+    (back,) = fleet.roll_backs(31.0)
+    assert (back.version, back.retiring) == ("v1", False)
+
+
+def test_a_model_whose_topics_are_gone_already_goes_too(fleet):
+    fleet.measure({}, 10.0)
+    assert fleet.known["chat"].depth is None, "they may not be there yet"
+    fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
+    fleet.measure({}, 20.0)
+    assert not fleet.known["chat"].is_done(22.0)
+    assert fleet.known["chat"].is_done(24.0)
+
+
 def test_a_version_that_takes_over_is_tried_before_it_has_work():
     fleet = Fleet(TOPICS, ScalerSettings())
     event = deployed()
