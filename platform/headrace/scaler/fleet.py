@@ -220,7 +220,7 @@ class Fleet:
         return found
 
     def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:
-        """Versions that are trusted from now on, because a worker has been well for a while."""
+        """Versions that are to be trusted, because a worker has been well for a while."""
         for worker in workers:
             if worker.phase is Phase.READY:
                 self._ready_s.setdefault(worker.id, now_s)
@@ -233,9 +233,12 @@ class Fleet:
             self._failures.pop(model, None)
             trusted = self._trusted.get(model)
             if trusted is None or trusted.version != deployed.version:
-                self._trusted[model] = deployed
                 found.append(deployed)
         return found
+
+    def trust(self, deployed: ModelDeployed) -> None:
+        """It was written down that the version is well."""
+        self._trusted[deployed.name] = deployed
 
     def roll_backs(self, now_s: float) -> list[ModelDeployed]:
         """Deployments to come back, because the version after each was never well."""

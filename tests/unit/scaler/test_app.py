@@ -25,6 +25,7 @@ class Kafka:
         self.refusal = None
         self.deleted = []
         self.sent = []
+        self.failures = []
         self.epoch = 1
         self.may_lead = True
         self.changed = asyncio.Event()
@@ -49,6 +50,8 @@ class Kafka:
         return True
 
     async def send(self, outgoing):
+        if self.failures:
+            raise self.failures.pop()
         self.sent.append(outgoing)
         receipt = asyncio.get_running_loop().create_future()
         receipt.set_result(Place(outgoing.topic, 0, len(self.sent)))
@@ -138,6 +141,20 @@ async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scale
     serving(scaler, "d")
     await scaler._tick()
     assert scaler.actuator.orders[-1].targets == {"chat": 4}, "what was read once is old"
+
+
+async def test_that_a_version_is_well_is_written_down_however_often_that_fails(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    serving(scaler, "a")
+    kafka.waiting = {"chat": 1}
+    await scaler._tick()
+    scaler.fleet._ready_s["a"] -= 60.0
+    kafka.failures = [Unavailable("no broker")]
+    with pytest.raises(Unavailable):
+        await scaler._tick()
+    for _ in range(2):
+        await scaler._tick()
+    assert [sent.key for sent in kafka.sent].count(b"trusted/chat") == 1
 
 
 @pytest.mark.parametrize("refusal", [SetupError("topics are not deleted here"), Unavailable("no broker")])

@@ -137,6 +137,13 @@ def ready(name, version="v1"):
     return Worker(name, "chat", version, Phase.READY, started_at_s=0.0)
 
 
+def prove(fleet):
+    """Its worker is well for long enough, and that is written down."""
+    fleet.prove([ready("w")], 0.0)
+    for each in fleet.prove([ready("w")], 20.0):
+        fleet.trust(each)
+
+
 def unit(version="v1"):
     return Unit("w", "chat", version, 0.0)
 
@@ -146,17 +153,19 @@ def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):
     assert fleet.observe([], 3.0).failures == {"chat": Failures(2, 2.0, "no file")}
     assert fleet.prove([ready("w")], 4.0) == []
     assert fleet.observe([], 4.0).failures != {}
-    assert [each.version for each in fleet.prove([ready("w")], 20.0)] == ["v1"]
+    (well,) = fleet.prove([ready("w")], 20.0)
+    assert well.version == "v1"
     assert fleet.observe([], 20.0).failures == {}
-    assert fleet.prove([ready("w")], 21.0) == [], "told once"
+    assert fleet.prove([ready("w")], 20.5) == [well], "until it is written down"
+    fleet.trust(well)
+    assert fleet.prove([ready("w")], 21.0) == []
     fleet.failed(unit(), "no file", 30.0)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     assert fleet.observe([], 31.0).failures == {}
 
 
 def test_how_workers_of_another_version_end_is_no_fault_of_this_one(fleet):
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     assert [fleet.failed(unit("v1"), "no file", 30.0 + number) for number in range(5)] == [0] * 5
     assert fleet.roll_backs(40.0) == []
@@ -164,8 +173,7 @@ def test_how_workers_of_another_version_end_is_no_fault_of_this_one(fleet):
 
 
 def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     for count in range(1, 4):
         assert fleet.roll_backs(30.0) == []
@@ -183,8 +191,7 @@ def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
 
 def test_a_version_that_comes_back_stays_although_it_was_to_go_once(fleet):
     fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     for _ in range(3):
         fleet.failed(unit("v2"), "no file", 30.0)
@@ -227,8 +234,7 @@ def test_who_is_tried_says_so_until_it_is_well(fleet):
     fleet.known["chat"].depth = Depth(0, 0)
     fleet.plan([], 0.0)
     assert fleet.known["chat"].reason.startswith("version v1 is tried")
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.plan([ready("w")], 20.0)
     assert "tried" not in fleet.known["chat"].reason
 
