@@ -167,6 +167,9 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:
         return Size(hosts, f"{load.running} running need {hosts} ({found.reason})")
+    if load.waiting and found.workers < min(1, most):
+        # However little it is, nobody does it without a worker.
+        return Size(1, f"{load.waiting} waiting need one ({found.reason})")
     if crew.enough is not None and found.workers > max(crew.enough, supply.workers, dials.min_workers):
         number = max(crew.enough, supply.workers, dials.min_workers)
         return Size(number, f"more than {crew.enough} have brought no more ({found.reason})")

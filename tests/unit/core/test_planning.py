@@ -34,6 +34,16 @@ def test_one_worker_until_it_is_known_what_a_request_costs():
     assert run(Load(waiting=1), Crew(), rules(least=3)).needed == 3
 
 
+@pytest.mark.parametrize("work_s", [0.0, 1e-12, 3e-5])
+def test_whatever_waits_has_a_worker_however_little_work_it_is(work_s):
+    """A small model with a drain target of a day; a request that says `max_tokens: 0`."""
+    crew = Crew(work_s=work_s, cold_start_s=10.0)
+    found = run(Load(waiting=1), crew, rules(drain_target_s=86_400.0))
+    assert (found.needed, found.pace.target) == (1, 1)
+    assert run(Load(waiting=1), crew, rules(most=0)).needed == 0
+    assert run(Load(), crew).needed == 0
+
+
 def test_no_more_workers_than_partitions_or_than_are_allowed():
     assert run(Load(waiting=1000), given_rules=rules(partitions=4)).needed == 4
     assert run(Load(waiting=1000)).needed == 10
