@@ -73,11 +73,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         retries = await stack.enter_async_context(ReturningReader(settings.kafka))
         sampler = await stack.enter_async_context(Sampler(settings.kafka))
         observer = scaler.observer
-        for following in (scaler.follow(reader), observer.follow(retries), observer.watch(sampler)):
-            stack.callback(asyncio.create_task(following).cancel)
+        works = (scaler.follow(reader), observer.follow(retries), observer.watch(sampler))
+        following = [asyncio.create_task(work) for work in works]
+        for task in following:
+            stack.callback(task.cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
-            await scaler.run(stop)
+            await scaler.run(stop, following)
         finally:
             await actuator.stop()
             await scaler.bury()
@@ -113,9 +115,15 @@ class Scaler:
         self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
         self._living: frozenset[str] = frozenset()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Tick until `stop` is set."""
+    async def run(self, stop: asyncio.Event, following: Sequence[asyncio.Task[None]]) -> None:
+        """Tick until `stop` is set, or one of those that follow what happens has failed.
+
+        Raises: what it failed of: deaf, we would end all workers for their silence.
+        """
         while not stop.is_set():
+            for task in following:
+                if task.done():
+                    task.result()
             self.actuator.changed.clear()
             self._leadership.changed.clear()
             await self.bury()

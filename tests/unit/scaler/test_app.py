@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 from tests.unit.scaler.test_fleet import TOPICS, deployed, heartbeat, record
 
 from headrace.contracts.errors import SetupError, Unavailable
@@ -74,6 +75,9 @@ class Actuator:
     async def act(self, orders):
         self.orders.append(orders)
 
+    def exits(self):
+        return []
+
     async def stand_back(self):
         """Nothing goes for that."""
 
@@ -141,6 +145,21 @@ async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scale
     serving(scaler, "d")
     await scaler._tick()
     assert scaler.actuator.orders[-1].targets == {"chat": 4}, "what was read once is old"
+
+
+async def test_a_scaler_that_hears_no_more_ends_and_not_its_workers(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+
+    class Refused:
+        async def poll(self, timeout_s):
+            raise TopicAuthorizationFailedError("headrace.workers")
+
+    following = asyncio.create_task(scaler.follow(Refused()))
+    async with asyncio.timeout(10):
+        with pytest.raises(TopicAuthorizationFailedError):
+            await scaler.run(asyncio.Event(), [following])
+    assert not any(orders.ends for orders in scaler.actuator.orders)
 
 
 async def test_that_a_version_is_well_is_written_down_however_often_that_fails(scaler, kafka):
