@@ -212,7 +212,12 @@ class Fleet:
         found = []
         if self._settings.max_gpus is not None:
             gpus = {model: known.gpus for model, known in self.known.items()}
-            found.append(Pool("GPU budget", gpus, self._settings.max_gpus))
+            before = {
+                (model, each.version): each.manifest.scaling.gpus
+                for model, each in self._trusted.items()
+                if model in self.known and each.version != self.known[model].deployed.version
+            }
+            found.append(Pool("GPU budget", gpus, self._settings.max_gpus, before))
         for model, known in self.known.items():
             surge = known.deployed.manifest.scaling.surge
             if surge is not None:

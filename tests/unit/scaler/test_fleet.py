@@ -417,6 +417,18 @@ class TestBudgets:
         assert fleet.afford([start], workers[:1]) == (start,)
         assert self.fleet().afford([start], workers) == (start,)
 
+    def test_an_older_version_holds_as_many_gpus_as_it_took(self):
+        fleet = self.fleet(max_gpus=2)
+        before = fleet.known["chat"].deployed
+        fleet.trust(before)
+        scaling = before.manifest.scaling.model_copy(update={"gpus": 1})
+        manifest = before.manifest.model_copy(update={"scaling": scaling})
+        fleet.deploy(before.model_copy(update={"manifest": manifest, "version": "v2"}))
+        workers = [Worker("w-1", "chat", "v1", Phase.READY, 0.0)]
+        fleet.observe(workers, 0.0)
+        (stop,) = fleet.afford([Start("chat", "v2", "because")], workers)
+        assert stop == Stop("w-1", "makes room for version v2: GPU budget")
+
     def test_a_change_of_version_has_so_many_places(self):
         fleet = self.fleet(surge=0)
         workers = [Worker(f"w-{n}", "chat", "v1", Phase.READY, 0.0) for n in (1, 2, 3)]
