@@ -276,6 +276,7 @@ class Known:
         """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
             self.busy_at_s = self.busy_at_s or now_s
+        self.busy_at_s = min(self.busy_at_s, now_s)  # a clock may be set back
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)
         # What is seen at the first look since a worker serves may have ended just before.

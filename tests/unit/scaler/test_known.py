@@ -169,6 +169,16 @@ def test_idle_from_the_last_thing_there_was_to_do(known):
     assert known.target == 0
 
 
+def test_a_clock_that_was_set_back_keeps_nobody(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(1, 1), 3600.0)
+    known.decide([], 0, 3600.0)
+    for now_s in (0.0, 61.0):
+        known.measure(Depth(0, 1), now_s)
+        known.decide([worker()], 4, now_s)
+    assert known.target == 0
+
+
 def test_targets_stay_within_what_the_manifest_says_now(known):
     known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
     known.measure(Depth(100, 1000), 50.0)
