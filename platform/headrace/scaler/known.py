@@ -24,6 +24,9 @@ from headrace.settings import ScalerSettings
 _RETIRED_S: Final = 3.0
 """A model that is to go has had nothing to do for so long."""
 
+_VERSIONS: Final = 8
+"""Of so many that were deployed before, what their requests cost is known again when they come back."""
+
 SERVING: Final = (WorkerState.READY, WorkerState.DRAINING)
 
 _FRESH_S: Final = 10.0
@@ -226,6 +229,8 @@ class Known:
         """Another version of it. What the one before it cost is the first guess."""
         if deployed.version != self.deployed.version:
             self._before[_build(self.deployed)] = self.calibration
+            for oldest in list(self._before)[:-_VERSIONS]:
+                del self._before[oldest]
             is_same = deployed.manifest.engine.kind == self.deployed.manifest.engine.kind
             guess = self.calibration.guess() if is_same else Calibration()
             self.calibration = self._before.pop(_build(deployed), guess)

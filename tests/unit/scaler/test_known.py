@@ -78,6 +78,16 @@ def test_costs_of_a_version_that_was_there_before_are_known_again(known):
     assert known.work_s == pytest.approx(0.1)
 
 
+def test_of_old_versions_only_the_latest_are_remembered(known):
+    known.hear(beat(), beat(100, 10.0, 40.0))
+    for number in range(2, 100):
+        known.deploy(deployed(f"v{number}"))
+    assert len(known._before) == 8
+    known.deploy(deployed("v98"))
+    assert known.calibration.completed == 0.0
+    assert known.work_s == pytest.approx(0.1)
+
+
 def test_another_engine_is_measured_anew(known):
     known.hear(beat(), beat(100, 10.0, 40.0))
     known.deploy(deployed("v2", kind="llamacpp"))
