@@ -169,7 +169,7 @@ class ScalerSettings(_Group):
 
     actuator: Annotated[str, AfterValidator(_is_an_actuator)] = "process"
     tick_s: float = Field(default=0.5, gt=0)
-    restart_backoff_s: tuple[float, ...] = (0.0, 1.0, 5.0, 15.0, 60.0)
+    restart_backoff_s: tuple[float, ...] = Field(default=(0.0, 1.0, 5.0, 15.0, 60.0), min_length=1)
     """Wait before the n-th start in a row that failed; the last one repeats."""
     drain_s: float = Field(default=35.0, ge=0)
     lost_s: float = Field(default=30.0, gt=0)

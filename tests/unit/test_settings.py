@@ -47,6 +47,7 @@ def test_variables_by_group_and_field(monkeypatch):
         ("HEADRACE_LOG_LEVEL", "loud", "debug"),
         ("HEADRACE_SECRET_KEY", "short", "at least 16"),
         ("HEADRACE_SCALER_ACTUATOR", "slurm", "'slurm' is no actuator: use process, .*MODULE:FUNCTION"),
+        ("HEADRACE_SCALER_RESTART_BACKOFF_S", "[]", "at least 1 item"),
         ("HEADRACE_RAY_NUM_GPUS", "1.5", "more than one must be a whole number"),
         ("HEADRACE_RAY_RESOURCES", "tape", "JSON object"),
         ("HEADRACE_RAY_RESOURCES", '{"tape": 0}', "greater than 0"),

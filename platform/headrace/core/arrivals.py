@@ -46,6 +46,9 @@ class Arrivals:
         """So many are there now. What was there before the first call has not just arrived."""
         if self._total is None:
             self._total, self._began_s = total, now_s
+        if now_s < self._began_s:  # the clock was set back
+            self._began_s = now_s
+            self.last_s = None if self.last_s is None else min(self.last_s, now_s)
         passed = int((now_s - self._began_s) / _INTERVAL_S)
         if passed > 0:
             self._ends.extend([self._came] * min(passed, self._ends.maxlen or 0))

@@ -11,11 +11,17 @@ class Pool(NamedTuple):
     """Something of which there is so much: GPUs of all models, places of one.
 
     takes: what a worker holds of it, by model, from its start until it has ended. most: of all together.
+    before: what those of an older version hold, by model and version, as far as that is known.
     """
 
     name: str
     takes: Mapping[str, int]
     most: int
+    before: Mapping[tuple[str, str], int] = {}
+
+    def held(self, worker: Worker) -> int:
+        """What it holds."""
+        return self.before.get((worker.model, worker.version), self.takes.get(worker.model, 0))
 
 
 class Afforded(NamedTuple):
@@ -57,26 +63,29 @@ class _Room:
         self._coming = {(each.model, each.version) for each in workers if each.phase is Phase.STARTING}
         self._of: defaultdict[str, list[int]] = defaultdict(list)
         for number, pool in enumerate(pools):
-            for model, need in pool.takes.items():
-                if need:
-                    self._of[model].append(number)
+            for model in pool.takes:
+                self._of[model].append(number)
         self._pools = pools
         self._free = [pool.most for pool in pools]
         for worker in workers:
-            self._take(worker.model)
+            for number in self._of[worker.model]:
+                self._free[number] -= pools[number].held(worker)
 
     def give(self, action: Action) -> None:
         """It is done. Whoever goes holds what it has until it is gone."""
         if isinstance(action, Stop):
             self._going.add(action.worker_id)
         else:
-            self._take(action.model)
+            for number in self._of[action.model]:
+                self._free[number] -= self._need(number, action.model)
             self._coming.add((action.model, action.version))
 
     def short(self, start: Start) -> Pool | None:
         """What there is too little of for it now."""
         lacking = (
-            number for number in self._of[start.model] if self._free[number] < self._need(number, start.model)
+            number
+            for number in self._of[start.model]
+            if self._free[number] < self._need(number, start.model) > 0
         )
         return next((self._pools[number] for number in lacking), None)
 
@@ -89,6 +98,7 @@ class _Room:
         lacks = {
             number: self._need(number, start.model) - self._free[number] - self._freed(number)
             for number in self._of[start.model]
+            if self._need(number, start.model)
         }
         leaving: list[Worker] = []
         for worker in old:
@@ -96,23 +106,19 @@ class _Room:
                 break
             if worker.id not in self._going:
                 leaving.append(worker)
-                lacks = {number: lack - self._need(number, start.model) for number, lack in lacks.items()}
+                lacks = {number: lack - self._pools[number].held(worker) for number, lack in lacks.items()}
         if any(lack > 0 for lack in lacks.values()):
             return []  # others hold it, and would go on
         self._going |= {worker.id for worker in leaving}
         return [Stop(worker.id, f"makes room for version {start.version}: {name}") for worker in leaving]
-
-    def _take(self, model: str) -> None:
-        for number in self._of[model]:
-            self._free[number] -= self._need(number, model)
 
     def _need(self, number: int, model: str) -> int:
         return self._pools[number].takes[model]
 
     def _freed(self, number: int) -> int:
         """What those hold who go."""
-        takes = self._pools[number].takes
-        return sum(takes.get(worker.model, 0) for worker in self._workers if worker.id in self._going)
+        pool = self._pools[number]
+        return sum(pool.held(worker) for worker in self._workers if worker.id in self._going)
 
 
 def _first(starts: Iterable[Start]) -> Iterable[Start]:

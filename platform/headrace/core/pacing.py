@@ -92,6 +92,7 @@ class Step(NamedTuple):
 def step(pace: Pace, need: Need, rules: PaceRules, now_s: float) -> Step:
     """The next number of workers."""
     window_s = max(rules.window_s, _WINDOW * need.cold_start_s)
+    pace = _until(pace, now_s)
     needs = _remembered(pace.needs, need.workers, window_s, now_s)
     pace = replace(pace, needs=needs, lulls=pace.lulls.told(need.workers, now_s))
     if need.workers > pace.target:
@@ -101,6 +102,14 @@ def step(pace: Pace, need: Need, rules: PaceRules, now_s: float) -> Step:
         if need.idle_s >= enough_s:
             return Step(replace(pace, target=0, needs=()), f"idle for {enough_s:.0f} s")
     return _down(pace, need, rules, now_s)
+
+
+def _until(pace: Pace, now_s: float) -> Pace:
+    """Nothing is still to come: after a clock was set back, what was lately was a moment ago."""
+    if max(pace.up_at_s, pace.down_at_s, *(at_s for at_s, _ in pace.needs)) <= now_s:
+        return pace
+    needs = tuple((min(at_s, now_s), number) for at_s, number in pace.needs)
+    return replace(pace, needs=needs, up_at_s=min(pace.up_at_s, now_s), down_at_s=min(pace.down_at_s, now_s))
 
 
 def _up(pace: Pace, need: Need, rules: PaceRules, now_s: float) -> Step:

@@ -13,7 +13,8 @@ from headrace.core.pacing import Need, Pace, PaceRules, step
 from headrace.core.sizing import Demand, Dials, Due, Size, Supply, size
 
 _PENDING_LIMIT: Final = 2.0
-"""A start that takes so many times what nine of ten take is no longer counted on."""
+"""A start that takes so many times what nine of ten take is no longer counted on: another follows. If that is
+no faster, the next one follows when it has taken twice as long again, and so on."""
 _FULLEST: Final = 0.95
 """So much of its time may be planned of the worker with the largest share of the partitions."""
 
@@ -49,7 +50,8 @@ class Load(NamedTuple):
 class Crew(NamedTuple):
     """A model's workers. free: requests that warm ones could begin now. starting_s: ages of those that start.
 
-    work_s: seconds of one worker for a request, None while nobody knows. cold_start_s: nine times in ten.
+    work_s: seconds of one worker for a request, None while nobody knows. cold_start_s: nine times in ten;
+    is_guess: none was measured yet.
     enough: more workers than so many have brought no more throughput, None where none is known.
     """
 
@@ -59,6 +61,7 @@ class Crew(NamedTuple):
     work_s: float | None = None
     cold_start_s: float = 0.0
     enough: int | None = None
+    is_guess: bool = False
 
 
 class Plan(NamedTuple):
@@ -71,11 +74,15 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker."""
+    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker.
+
+    can_wait: it has nothing to do yet.
+    """
 
     least: int
     wanted: int
     gpus: int = 0
+    can_wait: bool = False
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -89,6 +96,9 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
         if number != found.workers:
             told = f"{found.workers} would share {partitions} partitions unevenly"
             found = Size(number, f"{told} ({found.reason})")
+    late = _late(crew)
+    if late and crew.warm < found.workers < most:
+        found = Size(min(found.workers + late, most), f"{late} of those that start are late ({found.reason})")
     need = Need(
         workers=found.workers,
         min_workers=dials.min_workers,
@@ -108,19 +118,19 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
     """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
     Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
-    enough for all or none is left.
+    enough for all or none is left. Of those that have as many, who can wait comes last.
     """
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
     left = math.inf if most is None else most - sum(given.values())
     gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
     hungry = [
-        (given[name] * max(1, share.gpus), name)
+        (given[name] * max(1, share.gpus), share.can_wait, name)
         for name, share in shares.items()
         if share.wanted > given[name]
     ]
     heapq.heapify(hungry)
     while hungry and left > 0:
-        _, name = heapq.heappop(hungry)
+        _, _, name = heapq.heappop(hungry)
         share = shares[name]
         if share.gpus > max(0, gpus):
             continue
@@ -128,7 +138,7 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
         left -= 1
         gpus -= share.gpus
         if given[name] < share.wanted:
-            heapq.heappush(hungry, (given[name] * max(1, share.gpus), name))
+            heapq.heappush(hungry, (given[name] * max(1, share.gpus), share.can_wait, name))
     return given
 
 
@@ -163,6 +173,9 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:
         return Size(hosts, f"{load.running} running need {hosts} ({found.reason})")
+    if load.waiting and found.workers < min(1, most):
+        # However little it is, nobody does it without a worker.
+        return Size(1, f"{load.waiting} waiting need one ({found.reason})")
     if crew.enough is not None and found.workers > max(crew.enough, supply.workers, dials.min_workers):
         number = max(crew.enough, supply.workers, dials.min_workers)
         return Size(number, f"more than {crew.enough} have brought no more ({found.reason})")
@@ -171,6 +184,16 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
         enough = max(useful, dials.min_workers)
         return Size(enough, f"{load.waiting} waiting are no work for more ({found.reason})")
     return found
+
+
+def _late(crew: Crew) -> int:
+    """Of those that start, how many take so long that others are to follow."""
+    if crew.is_guess:
+        return 0
+    ages_s = sorted(crew.starting_s, reverse=True)
+    return sum(
+        age_s > _PENDING_LIMIT ** (number + 1) * crew.cold_start_s for number, age_s in enumerate(ages_s)
+    )
 
 
 def _hosts(load: Load, crew: Crew) -> int:

@@ -69,6 +69,7 @@ class Ours:
             work_s=self._calibration.work_s,
             cold_start_s=self._cold_start_s,
             enough=self._throughput.enough,
+            is_guess=not self._calibration.starts_s,
         )
         self._pace = plan(load, crew, self.rules, self._pace, view.now_s).pace
         return self._pace.target

@@ -98,8 +98,8 @@ def decide(observed: Observed, backoff_s: Sequence[float], now_s: float) -> tupl
 
 def wait(failures: Failures, backoff_s: Sequence[float], now_s: float) -> float:
     """Seconds until a worker may be started again; at most 0 when it may."""
-    if failures.count == 0:
-        return 0.0
+    if failures.count == 0 or now_s < failures.last_at_s:
+        return 0.0  # after a clock was set back, nobody knows how long ago that was
     pause_s = backoff_s[min(failures.count, len(backoff_s)) - 1]
     return failures.last_at_s + pause_s - now_s
 

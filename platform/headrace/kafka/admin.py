@@ -80,12 +80,16 @@ class Admin:
 
         Raises:
             SetupError: the cluster refuses.
+            Unavailable: it does not answer.
         """
-        reply = await self._raw.delete_topics(list(names))
+        try:
+            reply = await self._raw.delete_topics(list(names))
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not delete topics now: {error!r}") from None
         for name, code in reply.topic_error_codes:
-            error = for_code(code)
-            if code and error is not UnknownTopicOrPartitionError:
-                raise SetupError(f"Kafka refuses to delete topic {name}: {error.__name__}")
+            refusal = for_code(code)
+            if code and refusal is not UnknownTopicOrPartitionError:
+                raise SetupError(f"Kafka refuses to delete topic {name}: {refusal.__name__}")
 
     async def commit_initial_offsets(self, group: str, plans: Sequence[TopicPlan]) -> None:
         """Commit 0 where a group without members has no offset, so that its first request is never missed.

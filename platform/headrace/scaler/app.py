@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.contracts.decisions import Leader
-from headrace.contracts.errors import HeadraceError, Unavailable
-from headrace.contracts.events import WorkerHeartbeat
+from headrace.contracts.errors import HeadraceError, SetupError, Unavailable
+from headrace.contracts.events import ModelDeployed, WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.glimpse import Span
 from headrace.core.ports import Outgoing
@@ -73,20 +73,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         retries = await stack.enter_async_context(ReturningReader(settings.kafka))
         sampler = await stack.enter_async_context(Sampler(settings.kafka))
         observer = scaler.observer
-        following = asyncio.create_task(scaler.follow(reader))
-        # Whoever hears nobody any more would take all workers for dead.
-        following.add_done_callback(lambda _: stop.set())
-        stack.callback(following.cancel)
-        for watching in (observer.follow(retries), observer.watch(sampler)):
-            stack.callback(asyncio.create_task(watching).cancel)
+        works = (scaler.follow(reader), observer.follow(retries), observer.watch(sampler))
+        following = [asyncio.create_task(work) for work in works]
+        for task in following:
+            stack.callback(task.cancel)
         _log.info("ready, %d models deployed", len(scaler.fleet.known))
         try:
-            await scaler.run(stop)
+            await scaler.run(stop, following)
         finally:
             await actuator.stop()
             await scaler.bury()
-        if following.done():
-            following.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +115,15 @@ class Scaler:
         self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
         self._living: frozenset[str] = frozenset()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Tick until `stop` is set."""
+    async def run(self, stop: asyncio.Event, following: Sequence[asyncio.Task[None]]) -> None:
+        """Tick until `stop` is set, or one of those that follow what happens has failed.
+
+        Raises: what it failed of: deaf, we would end all workers for their silence.
+        """
         while not stop.is_set():
+            for task in following:
+                if task.done():
+                    task.result()
             self.actuator.changed.clear()
             self._leadership.changed.clear()
             await self.bury()
@@ -161,7 +163,7 @@ class Scaler:
             self._meters.ended(ended)
             fault = self.fleet.verdict(ended)
             if fault is not None:
-                count = self.fleet.failed(unit.model, fault, time.time())
+                count = self.fleet.failed(unit, fault, time.time())
                 why = "" if fault == ended.reason else f": {fault}"
                 _log.warning("worker %s of %s %s%s (%d)", unit.id, unit.model, ended.reason, why, count)
             else:
@@ -187,6 +189,7 @@ class Scaler:
             self._meters.tell_nothing()
             self.observer.spans = {}
             self.fleet.deaf(time.time())
+            self.fleet.resign()
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
@@ -264,16 +267,26 @@ class Scaler:
         for deployed in gone:
             if not await self._leadership.confirm():
                 return
-            _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
-            plans = self._topics.request_plans(deployed.slug, deployed.partitions)
-            await self._admin.delete_topics([plan.name for plan in plans])
-            for topic, key in (
-                (self._topics.scaler, f"{LEARNED}{deployed.name}"),
-                (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
-                (self._topics.models, deployed.name),
-            ):
-                await (await self._producer.send(Outgoing(topic, None, key.encode())))
-            self._ledger.forget(deployed.name)
+            known = self.fleet.known.get(deployed.name)
+            if known is None or known.deployed is not deployed:
+                continue  # it was deployed again meanwhile
+            try:
+                await self._remove(deployed)
+            except (HeadraceError, SetupError) as error:
+                # Other models must not wait for it.
+                _log.warning("%s is not removed yet: %s", deployed.name, error)
+
+    async def _remove(self, deployed: ModelDeployed) -> None:
+        _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
+        plans = self._topics.request_plans(deployed.slug, deployed.partitions)
+        await self._admin.delete_topics([plan.name for plan in plans])
+        for topic, key in (
+            (self._topics.scaler, f"{LEARNED}{deployed.name}"),
+            (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
+            (self._topics.models, deployed.name),
+        ):
+            await (await self._producer.send(Outgoing(topic, None, key.encode())))
+        self._ledger.forget(deployed.name)
 
     async def _look(self) -> bool:
         """Read what waits. A reading that fails changes nothing: what was decided before stands."""

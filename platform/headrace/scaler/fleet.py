@@ -16,7 +16,7 @@ from headrace.contracts.events import (
 )
 from headrace.contracts.topics import Topics
 from headrace.core.budget import Pool, afford
-from headrace.core.planning import Share, shared
+from headrace.core.planning import shared
 from headrace.core.ports import Record
 from headrace.core.rollout import is_stable, unfit
 from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
@@ -72,11 +72,16 @@ class Fleet:
             except HeadraceError as error:
                 _log.warning("record at %s ignored: %s", record.place, error)
 
-    def failed(self, model: str, reason: str, now_s: float) -> int:
-        """Count a failure of one of the model's workers; returns how many there were in a row."""
-        count = self._failures.get(model, Failures()).count + 1
-        self._failures[model] = Failures(count, now_s, reason)
-        return count
+    def failed(self, unit: Unit, reason: str, now_s: float) -> int:
+        """Count a failure of one of the model's workers; returns how many there were in a row.
+
+        How workers of another version end says nothing of the one that is deployed.
+        """
+        known, count = self.known.get(unit.model), self._failures.get(unit.model, Failures()).count
+        if known is None or known.deployed.version != unit.version:
+            return count
+        self._failures[unit.model] = Failures(count + 1, now_s, reason)
+        return count + 1
 
     def condemn(self, unit_id: str, reason: str) -> None:
         """A unit of ours is to be ended for this reason, and has failed by it, however it ends."""
@@ -85,6 +90,11 @@ class Fleet:
     def deaf(self, now_s: float) -> None:
         """Kafka does not answer, or others act: that nobody is heard says nothing of them."""
         self._hearing_s = now_s
+
+    def resign(self) -> None:
+        """Another may act now: what was seen and decided here is of the past when we do again."""
+        for known in self.known.values():
+            known.depth = known.plan = None
 
     def verdict(self, ended: Exit) -> str | None:
         """Why its worker has failed; None when it is no fault of the model.
@@ -134,6 +144,8 @@ class Fleet:
         for model, known in self.known.items():
             known.silent = silent[model]
             depth = depths.get(known.deployed.slug)
+            if depth is None and known.depth is None and known.deployed.retiring:
+                depth = Depth(0, 0)  # whoever began to remove it got as far as its topics
             if depth is not None:
                 known.measure(depth, now_s, is_served=model in serving)
 
@@ -160,7 +172,7 @@ class Fleet:
             if is_read and known.depth is not None:
                 known.decide(mine[model], self._free(mine[model]), now_s)
             else:
-                known.inherit(mine[model])
+                known.keep(mine[model], now_s)
 
     def _is_tried(self, deployed: ModelDeployed) -> bool:
         trusted = self._trusted.get(deployed.name)
@@ -179,9 +191,7 @@ class Fleet:
             known.grant = None
         if most is None and most_gpus is None:
             return
-        shares = {
-            model: Share(known.limits[0], known.target, known.gpus) for model, known in self.known.items()
-        }
+        shares = {model: known.share for model, known in self.known.items()}
         for_workers = shared(shares, most)
         for model, number in shared(shares, most, most_gpus).items():
             known = self.known[model]
@@ -202,7 +212,12 @@ class Fleet:
         found = []
         if self._settings.max_gpus is not None:
             gpus = {model: known.gpus for model, known in self.known.items()}
-            found.append(Pool("GPU budget", gpus, self._settings.max_gpus))
+            before = {
+                (model, each.version): each.manifest.scaling.gpus
+                for model, each in self._trusted.items()
+                if model in self.known and each.version != self.known[model].deployed.version
+            }
+            found.append(Pool("GPU budget", gpus, self._settings.max_gpus, before))
         for model, known in self.known.items():
             surge = known.deployed.manifest.scaling.surge
             if surge is not None:
@@ -210,7 +225,7 @@ class Fleet:
         return found
 
     def prove(self, workers: Sequence[Worker], now_s: float) -> list[ModelDeployed]:
-        """Versions that are trusted from now on, because a worker has been well for a while."""
+        """Versions that are to be trusted, because a worker has been well for a while."""
         for worker in workers:
             if worker.phase is Phase.READY:
                 self._ready_s.setdefault(worker.id, now_s)
@@ -223,9 +238,12 @@ class Fleet:
             self._failures.pop(model, None)
             trusted = self._trusted.get(model)
             if trusted is None or trusted.version != deployed.version:
-                self._trusted[model] = deployed
                 found.append(deployed)
         return found
+
+    def trust(self, deployed: ModelDeployed) -> None:
+        """It was written down that the version is well."""
+        self._trusted[deployed.name] = deployed
 
     def roll_backs(self, now_s: float) -> list[ModelDeployed]:
         """Deployments to come back, because the version after each was never well."""
@@ -238,7 +256,12 @@ class Fleet:
             if reason is None or trusted is None or now.retiring:
                 continue
             rolled_back = RolledBack(version=now.version, reason=reason, at_s=now_s)
-            changes = {"deployed_at_s": now_s, "partitions": now.partitions, "rolled_back": rolled_back}
+            changes = {
+                "deployed_at_s": now_s,
+                "partitions": now.partitions,
+                "rolled_back": rolled_back,
+                "retiring": False,  # it may have been on its way out when it was found to be well
+            }
             found.append(trusted.model_copy(update=changes))
         return found
 
@@ -266,18 +289,20 @@ class Fleet:
         else:
             phase = _PHASES.get(heartbeat.state, Phase.DRAINING)
         running = heartbeat.in_flight if heartbeat is not None else 0
-        fault = self._fault(unit, phase, heartbeat, now_s)
+        began_s = max(unit.started_at_s, self._spawned_s.get(unit.id, unit.started_at_s))
+        fault = self._fault(unit, phase, heartbeat, now_s - began_s, now_s)
         if not fault and not unit.stopping:
             self._condemned.pop(unit.id, None)  # it was not ended, and is well again
-        return Worker(unit.id, unit.model, unit.version, phase, unit.started_at_s, running, fault)
+        return Worker(unit.id, unit.model, unit.version, phase, began_s, running, fault)
 
-    def _fault(self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, now_s: float) -> str:
+    def _fault(
+        self, unit: Unit, phase: Phase, heartbeat: WorkerHeartbeat | None, took_s: float, now_s: float
+    ) -> str:
         """Why it is of no use. One that was told to end has its time from its actuator."""
         known = self.known.get(unit.model)
         if known is None or unit.stopping:
             return ""
-        began_s = max(unit.started_at_s, self._spawned_s.get(unit.id, unit.started_at_s))
-        most_s, took_s = known.deployed.manifest.health.start_timeout_s, now_s - began_s
+        most_s = known.deployed.manifest.health.start_timeout_s
         # Who waits for room, or for an image, says nothing of the model.
         if phase is Phase.STARTING and took_s > most_s and not unit.note:
             return f"is not ready {took_s:.0f} s after its start"

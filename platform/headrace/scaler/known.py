@@ -15,7 +15,7 @@ from headrace.core.costs import Cost, Costs
 from headrace.core.glimpse import Glimpse, Seen, glimpse
 from headrace.core.pacing import Pace, PaceRules
 from headrace.core.pauses import Pauses
-from headrace.core.planning import Crew, Load, Plan, Rules, horizon_s, plan
+from headrace.core.planning import Crew, Load, Plan, Rules, Share, horizon_s, plan
 from headrace.core.scaling import Failures, Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.core.throughput import Throughput
@@ -23,6 +23,9 @@ from headrace.settings import ScalerSettings
 
 _RETIRED_S: Final = 3.0
 """A model that is to go has had nothing to do for so long."""
+
+_VERSIONS: Final = 8
+"""Of so many that were deployed before, what their requests cost is known again when they come back."""
 
 SERVING: Final = (WorkerState.READY, WorkerState.DRAINING)
 
@@ -116,6 +119,13 @@ class Known:
             return 0, max(1, scaling.max_workers)
         least = min(1, scaling.max_workers) if self.is_tried else 0
         return max(scaling.min_workers, least), scaling.max_workers
+
+    @property
+    def share(self) -> Share:
+        """What it may have of what all share. A trial is no claim: it takes nothing from those with work."""
+        scaling, load = self.deployed.manifest.scaling, self.load
+        can_wait = self.is_tried and not (load.waiting or load.running)
+        return Share(min(self.limits[0], scaling.min_workers), self.target, self.gpus, can_wait)
 
     @property
     def rules(self) -> Rules:
@@ -219,6 +229,8 @@ class Known:
         """Another version of it. What the one before it cost is the first guess."""
         if deployed.version != self.deployed.version:
             self._before[_build(self.deployed)] = self.calibration
+            for oldest in list(self._before)[:-_VERSIONS]:
+                del self._before[oldest]
             is_same = deployed.manifest.engine.kind == self.deployed.manifest.engine.kind
             guess = self.calibration.guess() if is_same else Calibration()
             self.calibration = self._before.pop(_build(deployed), guess)
@@ -268,7 +280,8 @@ class Known:
     def measure(self, depth: Depth, now_s: float, *, is_served: bool = True) -> None:
         """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
-            self.busy_at_s = now_s
+            self.busy_at_s = self.busy_at_s or now_s
+        self.busy_at_s = min(self.busy_at_s, now_s)  # a clock may be set back
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)
         # What is seen at the first look since a worker serves may have ended just before.
@@ -279,11 +292,14 @@ class Known:
             self.busy_at_s = now_s
             self.pauses.tell(now_s)
 
-    def inherit(self, workers: Sequence[Worker]) -> None:
-        """Before the first decision as many are to be as there are: who scaled before had its reasons."""
+    def keep(self, workers: Sequence[Worker], now_s: float) -> None:
+        """What was decided stands; before the first decision as many as there are are needed.
+
+        Whoever scaled before us had its reasons.
+        """
         if self.plan is None:
             staying = sum(worker.phase is not Phase.DRAINING for worker in workers)
-            self.pace = replace(self.pace, target=staying)
+            self.pace = replace(self.pace, target=staying, needs=((now_s, staying),))
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""
@@ -313,8 +329,9 @@ class Known:
             work_s=work_s,
             cold_start_s=self.cold_start_s,
             enough=self.throughput.enough,
+            is_guess=not self.calibration.starts_s,
         )
-        self.inherit(workers)
+        self.keep(workers, now_s)
         self.plan = plan(self.load, self.crew, rules, self.pace, now_s)
         self.pace = self.plan.pace
         return self.plan

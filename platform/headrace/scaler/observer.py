@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -74,8 +75,8 @@ class Observer:
         while True:
             self._looked_s = {slug: at_s for slug, at_s in self._looked_s.items() if slug in self.spans}
             for slug, known in self._fleet.by_slug().items():
-                spans, now_s = self.spans.get(slug), time.time()
-                if spans and not known.is_fixed and now_s - self._looked_s.get(slug, 0.0) >= _LOOK_S:
+                spans, now_s = self.spans.get(slug), time.monotonic()
+                if spans and not known.is_fixed and now_s - self._looked_s.get(slug, -math.inf) >= _LOOK_S:
                     self._looked_s[slug] = now_s
                     await self._look(looks, known, spans)
             await asyncio.sleep(_REST_S)

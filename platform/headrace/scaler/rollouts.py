@@ -27,9 +27,10 @@ class Rollouts:
     ) -> None:
         """Trust and roll back. confirm: whether we still act."""
         for deployed in fleet.prove(workers, now_s):
-            _log.info("version %s of %s is well", deployed.version, deployed.name)
             event = Trusted(deployed=deployed, at_s=now_s)
             await self._write(self._topics.scaler, f"{TRUSTED}{deployed.name}", event.encode())
+            _log.info("version %s of %s is well", deployed.version, deployed.name)
+            fleet.trust(deployed)
         for deployed in fleet.roll_backs(now_s):
             if deployed.rolled_back is None or not await confirm():
                 return

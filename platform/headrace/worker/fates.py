@@ -26,7 +26,7 @@ _RETRY_S: Final = 1.0
 
 @dataclass(slots=True)
 class Counts:
-    """What this worker has done."""
+    """What this worker has done. completed: of those that were run."""
 
     completed: int = 0
     tokens: int = 0
@@ -55,11 +55,11 @@ class Fates:
         self._told = told
         self.counts = Counts()
 
-    async def answer(self, reply: Reply, outcome: Outcome) -> None:
-        """Tell the caller how it ended."""
+    async def answer(self, reply: Reply, outcome: Outcome, *, has_run: bool = True) -> None:
+        """Tell the caller how it ended. has_run: else it says nothing of what requests cost."""
         await reply.finish(outcome)
         usage = usage_of(outcome.value)
-        self.counts.completed += 1
+        self.counts.completed += has_run
         self.counts.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
         self.counts.tokens_out += usage.output_tokens or 0
         self._told.ended(outcome.state.value)
@@ -84,7 +84,7 @@ class Fates:
             await self._set_aside(refusal)
         state = State.EXPIRED if isinstance(refusal.error, RequestExpired) else State.FAILED
         reply = await self._replies.open(refusal.head, run, trusted=refusal.trusted)
-        await self.answer(reply, failure(refusal.error, state))
+        await self.answer(reply, failure(refusal.error, state), has_run=False)
 
     async def _again(self, job: Job, error: HeadraceError) -> bool:
         """Whether the request waits for another attempt now."""

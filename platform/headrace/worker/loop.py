@@ -60,7 +60,7 @@ _LATE: Final = failure(RequestExpired("The request's deadline passed while it wa
 
 @dataclass(slots=True)
 class _Running:
-    """A request in flight. `verdict`: how it ends, when we stopped it."""
+    """A request in flight. `verdict`: how it ends, when we stopped it. has_run: the engine was asked."""
 
     task: asyncio.Task[None]
     began_s: float
@@ -69,6 +69,7 @@ class _Running:
     verdict: Outcome | None = None
     trusted: bool = True
     is_job: bool = False
+    has_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +279,14 @@ class Loop:
         try:
             reply = await parts.replies.open(job.head, parts.source.run, trusted=job.trusted)
             found = await self._attempt(job, reply, work)
-            self.body_bytes += len(job.record.value or b"")
+            if running.has_run:
+                self.body_bytes += len(job.record.value or b"")
             # From here on its fate is decided: neither the sweep nor a cancel may change it.
             running.expires_at_s = running.request_id = None
             work.attempted(found)
             self._learn(found)
             if isinstance(found, Outcome):
-                await parts.fates.answer(reply, found)
+                await parts.fates.answer(reply, found, has_run=running.has_run)
             else:
                 await parts.fates.fail(job, found, reply)
         finally:
@@ -305,6 +307,7 @@ class Loop:
         parts, running = self._parts, self._running[job.record.place]
         if parts.cancels.has(job.head.id, job.head.batch_id, trusted=job.trusted):
             return _CANCELLED
+        running.has_run = True
         try:
             if job.responder is not None:
                 return await respond(parts.engine, job.call, job.responder, work.emitting(reply.chunk))

@@ -87,6 +87,14 @@ def test_a_long_gap_between_two_looks_is_no_work():
     assert arrivals.per_s(now_s + 1e9, 60) == 0.0
 
 
+def test_a_clock_that_was_set_back_leaves_the_rate():
+    arrivals, _ = fed([3] * 300, start=0)
+    arrivals.tell(900, -3600.0)
+    for second in range(1, 300):
+        arrivals.tell(900, second - 3600.0)
+    assert arrivals.per_s(-3300.0, 60) == 0.0, "nothing has come since"
+
+
 def test_a_count_that_falls_is_no_arrival():
     arrivals, now_s = fed([5])
     arrivals.tell(3, now_s + 1)

@@ -68,6 +68,17 @@ def test_nobody_goes_for_what_others_hold():
     assert names(afford([start(version="v2")], both, gpus(4))) == [], "more are held than there are"
 
 
+def test_an_older_version_holds_what_it_took():
+    many = Pool("GPU budget", {"large": 1, "small": 1}, 4, {("large", "v1"): 4})
+    found = afford([start(version="v2"), start("small")], [worker("a")], [many])
+    assert found.actions == (Stop("a", "makes room for version v2: GPU budget"),), "none is free yet"
+    few = Pool("GPU budget", {"large": 2}, 4, {("large", "v1"): 1})
+    assert names(afford([start(version="v2")], [worker(name) for name in "abcd"], [few])) == ["a", "b"]
+    none = Pool("GPU budget", {"large": 0, "small": 2}, 2, {("large", "v1"): 2})
+    found = afford([start(version="v2"), start("small")], [worker("a")], [none])
+    assert found.actions == (start(version="v2"),)
+
+
 def test_another_model_makes_no_room():
     found = afford([start()], [worker("a", "small"), worker("b", "small")], gpus(2))
     assert found.actions == ()

@@ -46,6 +46,14 @@ def test_up_by_doubling_or_four_in_each_step():
     assert "in steps" in step(Pace(target=1), need(40), RULES, 0.0).reason
 
 
+def test_a_clock_that_was_set_back_holds_up_no_step():
+    before, _ = run(Pace(target=1), [need(5)], start_s=3600.0)
+    pace, targets = run(before, [need(40)] * 25, start_s=10.0)
+    assert targets[10] == 10
+    _, targets = run(pace, [need(1)] * 200, start_s=0.0)
+    assert targets[0] == pace.target > targets[-1]
+
+
 def test_what_is_needed_within_a_step_grows_with_it():
     _, targets = run(Pace(target=1), [need(2), need(3), need(9)])
     assert targets == [2, 3, 5]

@@ -34,6 +34,16 @@ def test_one_worker_until_it_is_known_what_a_request_costs():
     assert run(Load(waiting=1), Crew(), rules(least=3)).needed == 3
 
 
+@pytest.mark.parametrize("work_s", [0.0, 1e-12, 3e-5])
+def test_whatever_waits_has_a_worker_however_little_work_it_is(work_s):
+    """A small model with a drain target of a day; a request that says `max_tokens: 0`."""
+    crew = Crew(work_s=work_s, cold_start_s=10.0)
+    found = run(Load(waiting=1), crew, rules(drain_target_s=86_400.0))
+    assert (found.needed, found.pace.target) == (1, 1)
+    assert run(Load(waiting=1), crew, rules(most=0)).needed == 0
+    assert run(Load(), crew).needed == 0
+
+
 def test_no_more_workers_than_partitions_or_than_are_allowed():
     assert run(Load(waiting=1000), given_rules=rules(partitions=4)).needed == 4
     assert run(Load(waiting=1000)).needed == 10
@@ -110,9 +120,25 @@ def test_those_that_start_are_counted_until_they_take_too_long():
     load = Load(waiting=100)
     crew = Crew(starting_s=[0.0] * 7, work_s=1.0, cold_start_s=10.0)
     assert run(load, crew, target=7).needed == 7
-    late = Crew(starting_s=[20.1] * 7, work_s=1.0, cold_start_s=10.0)
-    assert run(load, late, target=7).needed == 7
-    assert run(load, late, given_rules=rules(most=20), target=7).needed == 7
+    late = Crew(starting_s=[20.1] + [0.0] * 6, work_s=1.0, cold_start_s=10.0)
+    found = run(load, late, target=7)
+    assert found.needed == 8
+    assert found.reason.startswith("1 of those that start are late")
+    assert run(load, late._replace(is_guess=True), target=7).needed == 7, "nobody knows how long one takes"
+    assert run(load, late, given_rules=rules(most=7), target=7).needed == 7
+
+
+def test_if_those_that_follow_are_late_too_the_next_takes_longer_to_follow():
+    load = Load(waiting=1)
+
+    def needed(*starting_s, warm=0):
+        crew = Crew(warm, starting_s=starting_s, work_s=1.0, cold_start_s=10.0)
+        return run(load, crew, target=1).needed
+
+    assert needed(20.0) == 1
+    assert needed(20.1) == needed(40.2, 20.1) == needed(60.0, 39.9) == 2
+    assert needed(60.2, 40.1) == needed(100.0, 80.0, 40.0) == 3
+    assert needed(60.2, 40.1, warm=1) == 1, "it is there"
 
 
 def test_what_is_due_needs_workers_that_the_drain_target_does_not():
@@ -135,6 +161,13 @@ def test_what_all_may_have_is_shared():
     assert shared(shares, 4) == {"a": 2, "b": 2, "c": 0}
     assert shared(shares, 2) == {"a": 1, "b": 1, "c": 0}
     assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
+
+
+def test_who_can_wait_comes_after_those_with_as_few():
+    shares = {"a": Share(0, 2, can_wait=True), "b": Share(0, 3)}
+    assert shared(shares, 1) == {"a": 0, "b": 1}
+    assert shared(shares, 2) == {"a": 1, "b": 1}
+    assert shared(shares, 3) == {"a": 1, "b": 2}
 
 
 def test_gpus_are_shared_beside_workers():

@@ -57,6 +57,11 @@ def test_the_first_failure_costs_no_wait_and_the_next_ones_do():
     assert run(models, failures={"chat": Failures(9, 95.0)}) != ()
 
 
+def test_a_clock_that_was_set_back_holds_up_no_start():
+    failures = {"chat": Failures(5, last_at_s=3700.0)}
+    assert len(run({"chat": Wanted("v1", 1)}, failures=failures, now_s=100.0)) == 1
+
+
 def acts(actions):
     """Names of those that go, and how many come."""
     return [a.worker_id for a in actions if isinstance(a, Stop)], sum(isinstance(a, Start) for a in actions)

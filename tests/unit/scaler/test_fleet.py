@@ -164,26 +164,47 @@ def test_nobody_goes_while_topics_cannot_be_read(is_known):
     assert isinstance(stop, Stop), "once they are read"
 
 
+def prove(fleet):
+    """Its worker is well for long enough, and that is written down."""
+    fleet.prove([ready("w")], 0.0)
+    for each in fleet.prove([ready("w")], 20.0):
+        fleet.trust(each)
+
+
+def unit(version="v1"):
+    return Unit("w", "chat", version, 0.0)
+
+
 def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):
-    assert [fleet.failed("chat", "no file", 1.0), fleet.failed("chat", "no file", 2.0)] == [1, 2]
+    assert [fleet.failed(unit(), "no file", at_s) for at_s in (1.0, 2.0)] == [1, 2]
     assert fleet.observe([], 3.0).failures == {"chat": Failures(2, 2.0, "no file")}
     assert fleet.prove([ready("w")], 4.0) == []
     assert fleet.observe([], 4.0).failures != {}
-    assert [each.version for each in fleet.prove([ready("w")], 20.0)] == ["v1"]
+    (well,) = fleet.prove([ready("w")], 20.0)
+    assert well.version == "v1"
     assert fleet.observe([], 20.0).failures == {}
-    assert fleet.prove([ready("w")], 21.0) == [], "told once"
-    fleet.failed("chat", "no file", 30.0)
+    assert fleet.prove([ready("w")], 20.5) == [well], "until it is written down"
+    fleet.trust(well)
+    assert fleet.prove([ready("w")], 21.0) == []
+    fleet.failed(unit(), "no file", 30.0)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     assert fleet.observe([], 31.0).failures == {}
 
 
+def test_how_workers_of_another_version_end_is_no_fault_of_this_one(fleet):
+    prove(fleet)
+    fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
+    assert [fleet.failed(unit("v1"), "no file", 30.0 + number) for number in range(5)] == [0] * 5
+    assert fleet.roll_backs(40.0) == []
+    assert fleet.observe([], 40.0).failures == {}, "nobody waits to start the new one"
+
+
 def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
     for count in range(1, 4):
         assert fleet.roll_backs(30.0) == []
-        assert fleet.failed("chat", "no file", 30.0) == count
+        assert fleet.failed(unit("v2"), "no file", 30.0) == count
 
     (back,) = fleet.roll_backs(31.0)
     assert (back.version, back.deployed_at_s) == ("v1", 31.0)
@@ -193,6 +214,25 @@ def test_a_version_that_was_never_well_makes_place_for_the_one_that_was(fleet):
     fleet.deploy(back)
     assert fleet.roll_backs(32.0) == []
     assert fleet.observe([], 32.0).failures == {}
+
+
+def test_a_version_that_comes_back_stays_although_it_was_to_go_once(fleet):
+    fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
+    prove(fleet)
+    fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
+    for _ in range(3):
+        fleet.failed(unit("v2"), "no file", 30.0)
+    (back,) = fleet.roll_backs(31.0)
+    assert (back.version, back.retiring) == ("v1", False)
+
+
+def test_a_model_whose_topics_are_gone_already_goes_too(fleet):
+    fleet.measure({}, 10.0)
+    assert fleet.known["chat"].depth is None, "they may not be there yet"
+    fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
+    fleet.measure({}, 20.0)
+    assert not fleet.known["chat"].is_done(22.0)
+    assert fleet.known["chat"].is_done(24.0)
 
 
 def test_a_version_that_takes_over_is_tried_before_it_has_work():
@@ -221,17 +261,31 @@ def test_who_is_tried_says_so_until_it_is_well(fleet):
     fleet.known["chat"].depth = Depth(0, 0)
     fleet.plan([], 0.0)
     assert fleet.known["chat"].reason.startswith("version v1 is tried")
-    fleet.prove([ready("w")], 0.0)
-    fleet.prove([ready("w")], 20.0)
+    prove(fleet)
     fleet.plan([ready("w")], 20.0)
     assert "tried" not in fleet.known["chat"].reason
+
+
+def test_a_trial_takes_no_worker_from_a_model_that_has_work():
+    fleet = Fleet(TOPICS, ScalerSettings(max_workers=1))
+    fleet.update([record(TOPICS.models, name, deployed(name, workers=0)) for name in ("chat", "other")])
+    before = Trusted(deployed=deployed(version="v0"), at_s=1.0)
+    fleet.update([record(TOPICS.scaler, "trusted/chat", before)])
+    fleet.measure({"chat": Depth(0, 0), "other": Depth(9, 9)}, 0.0)
+    fleet.plan([], 0.0)
+    found = fleet.observe([], 0.0).models
+    assert (found["chat"].workers, found["other"].workers) == (0, 1)
+    assert found["chat"].reason.startswith("budget of workers: 0 of 1 (version v1 is tried")
+    fleet.measure({"chat": Depth(0, 0), "other": Depth(0, 9)}, 1000.0)
+    fleet.plan([], 2000.0)
+    assert fleet.observe([], 2000.0).models["chat"].workers == 1
 
 
 def test_which_version_was_well_is_known_to_the_next_scaler(fleet):
     trusted = Trusted(deployed=deployed(version="v0"), at_s=1.0)
     fleet.update([record(TOPICS.scaler, "trusted/chat", trusted)])
     for _ in range(3):
-        fleet.failed("chat", "no file", 30.0)
+        fleet.failed(unit(), "no file", 30.0)
     assert [each.version for each in fleet.roll_backs(31.0)] == ["v0"]
     fleet.update([record(TOPICS.scaler, "trusted/chat", None)])
     assert fleet.roll_backs(31.0) == []
@@ -409,6 +463,18 @@ class TestBudgets:
         assert fleet.known["other"].reason == "GPU budget: 1 wait until others have ended"
         assert fleet.afford([start], workers[:1]) == (start,)
         assert self.fleet().afford([start], workers) == (start,)
+
+    def test_an_older_version_holds_as_many_gpus_as_it_took(self):
+        fleet = self.fleet(max_gpus=2)
+        before = fleet.known["chat"].deployed
+        fleet.trust(before)
+        scaling = before.manifest.scaling.model_copy(update={"gpus": 1})
+        manifest = before.manifest.model_copy(update={"scaling": scaling})
+        fleet.deploy(before.model_copy(update={"manifest": manifest, "version": "v2"}))
+        workers = [Worker("w-1", "chat", "v1", Phase.READY, 0.0)]
+        fleet.observe(workers, 0.0)
+        (stop,) = fleet.afford([Start("chat", "v2", "because")], workers)
+        assert stop == Stop("w-1", "makes room for version v2: GPU budget")
 
     def test_a_change_of_version_has_so_many_places(self):
         fleet = self.fleet(surge=0)

@@ -78,6 +78,16 @@ def test_costs_of_a_version_that_was_there_before_are_known_again(known):
     assert known.work_s == pytest.approx(0.1)
 
 
+def test_of_old_versions_only_the_latest_are_remembered(known):
+    known.hear(beat(), beat(100, 10.0, 40.0))
+    for number in range(2, 100):
+        known.deploy(deployed(f"v{number}"))
+    assert len(known._before) == 8
+    known.deploy(deployed("v98"))
+    assert known.calibration.completed == 0.0
+    assert known.work_s == pytest.approx(0.1)
+
+
 def test_another_engine_is_measured_anew(known):
     known.hear(beat(), beat(100, 10.0, 40.0))
     known.deploy(deployed("v2", kind="llamacpp"))
@@ -166,6 +176,16 @@ def test_idle_from_the_last_thing_there_was_to_do(known):
     known.decide([worker()], 4, 60.0)
     assert known.load.idle_s == 29.0, "one came and went between two looks"
     known.decide([worker()], 4, 91.0)
+    assert known.target == 0
+
+
+def test_a_clock_that_was_set_back_keeps_nobody(known):
+    known.remember(Learned(model="chat", work_s=1.0, starts_s=(10.0,), at_s=0.0))
+    known.measure(Depth(1, 1), 3600.0)
+    known.decide([], 0, 3600.0)
+    for now_s in (0.0, 61.0):
+        known.measure(Depth(0, 1), now_s)
+        known.decide([worker()], 4, now_s)
     assert known.target == 0
 
 

@@ -352,6 +352,17 @@ async def test_a_cancel_that_came_first_is_obeyed(bench):
     assert finals(bench.log) == {"r0": State.CANCELLED}
 
 
+async def test_what_never_ran_is_no_measure_of_what_requests_cost(bench):
+    bench.cancels.add("r0", time.time())
+    late = RequestHead(id="r1", source="/t", reply=ReplyAddress("replies.here"), expires_at_s=time.time() - 1)
+    unreadable = record(b"\xff", offset=2, headers={"reply_to": b"replies.here"})
+    bench.source.pending = [ask("hang", 0), record(body("a"), offset=1, head=late), unreadable]
+    await until(lambda: len(bench.source.completed) == 3)
+    assert bench.engine.runs == 0
+    assert (bench.fates.counts.completed, bench.loop.body_bytes, bench.loop.settled) == (0, 0, 3)
+    assert sum(bench.fates.counts.by_state.values()) == 3
+
+
 async def test_a_deadline_stops_what_runs(bench):
     head = RequestHead(
         id="r0", source="/t", reply=ReplyAddress("replies.here"), expires_at_s=time.time() + 0.3

@@ -1,0 +1,221 @@
+"""What one tick of the scaler does, with a Kafka that is played here: one that refuses cannot be had."""
+
+import asyncio
+import time
+
+import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
+from tests.unit.scaler.test_fleet import TOPICS, deployed, heartbeat, record
+
+from headrace.contracts.errors import SetupError, Unavailable
+from headrace.contracts.events import WorkerState
+from headrace.contracts.topics import LANES
+from headrace.core.ports import Place
+from headrace.kafka.backlog import PartitionBacklog
+from headrace.scaler.actuator import Unit
+from headrace.scaler.app import Parts, Scaler
+from headrace.settings import ScalerSettings, Settings
+from headrace.telemetry.instruments import Gathering
+
+
+class Kafka:
+    """Fills what the scaler asks of Kafka. waiting: requests of each model; None: nobody answers."""
+
+    def __init__(self):
+        self.waiting = {}
+        self.refusal = None
+        self.deleted = []
+        self.sent = []
+        self.failures = []
+        self.epoch = 1
+        self.may_lead = True
+        self.changed = asyncio.Event()
+        self.meanwhile = lambda: None
+
+    async def follow_backlog(self, slugs, live):
+        if self.waiting is None:
+            raise Unavailable("no broker")
+        return [
+            PartitionBacklog(slug, lane, 0, self.waiting.get(slug, 0), self.waiting.get(slug, 0), 100)
+            for slug in slugs
+            for lane in LANES[:1]
+        ]
+
+    async def delete_topics(self, names):
+        if self.refusal is not None:
+            raise self.refusal
+        self.deleted += names
+
+    async def confirm(self):
+        self.meanwhile()
+        return True
+
+    async def send(self, outgoing):
+        if self.failures:
+            raise self.failures.pop()
+        self.sent.append(outgoing)
+        receipt = asyncio.get_running_loop().create_future()
+        receipt.set_result(Place(outgoing.topic, 0, len(self.sent)))
+        return receipt
+
+
+class Actuator:
+    """Remembers what it was told."""
+
+    names_units = True
+
+    def __init__(self, *units):
+        self.changed = asyncio.Event()
+        self.found = {unit.id: unit for unit in units}
+        self.orders = []
+
+    def units(self):
+        return self.found
+
+    async def act(self, orders):
+        self.orders.append(orders)
+
+    def exits(self):
+        return []
+
+    async def stand_back(self):
+        """Nothing goes for that."""
+
+
+class Refusing(Actuator):
+    """One that does nothing of what it is told, and says so."""
+
+    async def act(self, orders):
+        self.orders.append(orders)
+        raise Unavailable("the Deployment of another model cannot be changed")
+
+
+@pytest.fixture
+def kafka():
+    return Kafka()
+
+
+@pytest.fixture
+def scaler(kafka):
+    made = Scaler(
+        Settings(scaler=ScalerSettings(cold_start_s=10.0)), Parts(kafka, kafka, kafka, Gathering("scaler"))
+    )
+    made.actuator = Actuator()
+    return made
+
+
+def deploy(scaler, *events):
+    scaler.fleet.update([record(TOPICS.models, event.name, event) for event in events])
+
+
+def leaving(name):
+    """A model that is to go, and has had nothing to do for long."""
+    return deployed(name, workers=0).model_copy(update={"retiring": True, "deployed_at_s": 1.0})
+
+
+async def retire(scaler):
+    """A tick after the model has had nothing to do for as long as it must."""
+    await scaler._tick()
+    for known in scaler.fleet.known.values():
+        known.busy_at_s = time.time() - 60.0
+    await scaler._tick()
+
+
+def serving(scaler, *names):
+    """Workers that others have started, each with a request."""
+    for name in names:
+        beat = heartbeat(name, WorkerState.READY).model_copy(update={"in_flight": 1, "version": "v1"})
+        scaler.fleet.update([record(TOPICS.workers, name, beat)])
+        scaler.actuator.found[name] = Unit(name, "chat", "v1", time.time() - 60.0)
+
+
+async def test_whoever_takes_over_and_cannot_read_keeps_all_workers(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    serving(scaler, "a", "b")
+    kafka.waiting = None
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    assert scaler.actuator.orders[-1].targets == {"chat": 2}
+
+
+async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    await scaler._tick()
+    kafka.epoch, kafka.may_lead = None, False
+    await scaler._tick()
+    serving(scaler, "a", "b", "c")
+    kafka.epoch, kafka.waiting = 3, {"chat": 3}
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    kafka.epoch, kafka.waiting = None, None
+    await scaler._tick()
+    kafka.epoch = 5
+    serving(scaler, "d")
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].targets == {"chat": 4}, "what was read once is old"
+
+
+async def test_a_scaler_that_hears_no_more_ends_and_not_its_workers(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+
+    class Refused:
+        async def poll(self, timeout_s):
+            raise TopicAuthorizationFailedError("headrace.workers")
+
+    following = asyncio.create_task(scaler.follow(Refused()))
+    async with asyncio.timeout(10):
+        with pytest.raises(TopicAuthorizationFailedError):
+            await scaler.run(asyncio.Event(), [following])
+    assert not any(orders.ends for orders in scaler.actuator.orders)
+
+
+async def test_who_falls_silent_is_found_out_though_the_actuator_fails(kafka):
+    settings = Settings(scaler=ScalerSettings(tick_s=0.01, lost_s=0.1))
+    scaler, stop = Scaler(settings, Parts(kafka, kafka, kafka, Gathering("scaler"))), asyncio.Event()
+    scaler.actuator = Refusing()
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+    running = asyncio.create_task(scaler.run(stop, ()))
+    async with asyncio.timeout(10):
+        while not any(end.force for orders in scaler.actuator.orders for end in orders.ends):
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+
+
+async def test_that_a_version_is_well_is_written_down_however_often_that_fails(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    serving(scaler, "a")
+    kafka.waiting = {"chat": 1}
+    await scaler._tick()
+    scaler.fleet._ready_s["a"] -= 60.0
+    kafka.failures = [Unavailable("no broker")]
+    with pytest.raises(Unavailable):
+        await scaler._tick()
+    for _ in range(2):
+        await scaler._tick()
+    assert [sent.key for sent in kafka.sent].count(b"trusted/chat") == 1
+
+
+@pytest.mark.parametrize("refusal", [SetupError("topics are not deleted here"), Unavailable("no broker")])
+async def test_a_model_that_cannot_be_removed_holds_up_no_other(scaler, kafka, refusal):
+    deploy(scaler, leaving("old"), deployed("chat", workers=0))
+    kafka.refusal = refusal
+    await retire(scaler)
+    kafka.waiting = {"chat": 5}
+    await scaler._tick()
+    assert [new.model for new in scaler.actuator.orders[-1].starts] == ["chat"]
+
+
+async def test_what_is_deployed_again_meanwhile_stays(scaler, kafka):
+    deploy(scaler, leaving("old"))
+    kafka.meanwhile = lambda: deploy(scaler, deployed("old", workers=0))
+    await retire(scaler)
+    assert kafka.deleted == []
+    kafka.meanwhile = lambda: None
+    deploy(scaler, leaving("old"))
+    await retire(scaler)
+    assert set(kafka.deleted) == {TOPICS.requests("old", lane) for lane in LANES}
+    last = kafka.sent[-1]
+    assert (last.topic, last.key, last.value) == (TOPICS.models, b"old", None)
