@@ -1,5 +1,7 @@
 """The command tree. Every failure that a person can mend is one sentence on stderr and exit code 1."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
@@ -68,8 +70,15 @@ def _root(
     """Durable, elastic, cheap inference behind Apache Kafka."""
 
 
+def _end(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main() -> None:
     """Entry point of `headrace` and `python -m headrace`."""
+    if os.getpid() == 1:
+        # The first process of a container has no default for it, and a role takes a second to set its own.
+        signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except (SetupError, HeadraceError) as error:

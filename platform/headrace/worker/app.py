@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from headrace.contracts import headers as h
-from headrace.contracts.errors import EngineDied, SetupError, Unavailable
+from headrace.contracts.errors import EngineDied, HeadraceError, SetupError, Unavailable
 from headrace.contracts.events import (
     BURIED,
     ENGINE_DIED,
@@ -71,20 +71,23 @@ async def run(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None
         deployed = _deployed(await reader.read_to_end(), spec.model)
         if deployed is None:
             raise SetupError(f"There is no model '{spec.model}': deploy it first")
-        following = asyncio.create_task(_follow(reader, deployed, stop))
+        following = asyncio.create_task(_replaced(reader, deployed))
+        # Also when it fails: whoever cannot hear of another version would serve this one for ever.
+        following.add_done_callback(lambda _: stop.set())
         try:
             await _work(settings, stop, replace(spec, version=deployed.version))
         finally:
             following.cancel()
+        if following.done() and not following.cancelled():
+            following.result()
 
 
-async def _follow(reader: PartitionReader, deployed: ModelDeployed, stop: asyncio.Event) -> None:
-    """Stop when another version is deployed."""
+async def _replaced(reader: PartitionReader, deployed: ModelDeployed) -> None:
+    """Until another version is deployed."""
     latest: ModelDeployed | None = deployed
     while latest is None or latest.version == deployed.version:
         latest = _deployed(await reader.poll(1.0), deployed.name)
     _log.info("version %s of %s is deployed: this worker ends", latest.version, latest.name)
-    stop.set()
 
 
 async def _work(settings: Settings, stop: asyncio.Event, spec: WorkerSpec) -> None:
@@ -315,9 +318,14 @@ def _deployed(records: Sequence[Record], model: str, version: str | None = None)
     """The last deployment of the model, or of this version of it."""
     found = None
     for record in records:
-        if record.key == model.encode() and record.value is not None:
+        if record.key != model.encode() or record.value is None:
+            continue
+        try:
             event = ModelDeployed.decode(record.value)
-            found = event if version in (None, event.version) else found
+        except HeadraceError as error:  # of a newer release, perhaps
+            _log.warning("record at %s ignored: %s", record.place, error)
+            continue
+        found = event if version in (None, event.version) else found
     return found
 
 
