@@ -76,13 +76,14 @@ class Plan(NamedTuple):
 class Share:
     """What a model may have of what all models share; `least` it has in any case. gpus: of one worker.
 
-    can_wait: it has nothing to do yet.
+    can_wait: it has nothing to do. turn_s: who has the lower one comes first, as in `core.turns`.
     """
 
     least: int
     wanted: int
     gpus: int = 0
     can_wait: bool = False
+    turn_s: float = 0.0
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -118,19 +119,21 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
     """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
     Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
-    enough for all or none is left. Of those that have as many, who can wait comes last.
+    enough for all or none is left. Who can wait comes last; of those that have none yet, each in its turn.
     """
+
+    def place(name: str) -> tuple[bool, int, float, str]:
+        share = shares[name]
+        turn_s = 0.0 if given[name] else share.turn_s
+        return share.can_wait, given[name] * max(1, share.gpus), turn_s, name
+
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
     left = math.inf if most is None else most - sum(given.values())
     gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
-    hungry = [
-        (given[name] * max(1, share.gpus), share.can_wait, name)
-        for name, share in shares.items()
-        if share.wanted > given[name]
-    ]
+    hungry = [place(name) for name, share in shares.items() if share.wanted > given[name]]
     heapq.heapify(hungry)
     while hungry and left > 0:
-        _, _, name = heapq.heappop(hungry)
+        name = heapq.heappop(hungry)[-1]
         share = shares[name]
         if share.gpus > max(0, gpus):
             continue
@@ -138,7 +141,7 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
         left -= 1
         gpus -= share.gpus
         if given[name] < share.wanted:
-            heapq.heappush(hungry, (given[name] * max(1, share.gpus), share.can_wait, name))
+            heapq.heappush(hungry, place(name))
     return given
 
 

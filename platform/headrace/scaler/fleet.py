@@ -180,21 +180,22 @@ class Fleet:
 
     def observe(self, workers: Sequence[Worker], now_s: float) -> Observed:
         """Everything that starts and stops rest on."""
-        self._share()
+        self._share(now_s)
         wanted = {model: _wanted(known) for model, known in self.known.items()}
         return Observed(wanted, workers, dict(self._failures))
 
-    def _share(self) -> None:
+    def _share(self, now_s: float) -> None:
         """What each may have of what all share."""
         most, most_gpus = self._settings.max_workers, self._settings.max_gpus
         for known in self.known.values():
             known.grant = None
         if most is None and most_gpus is None:
             return
-        shares = {model: known.share for model, known in self.known.items()}
+        shares = {model: known.share(now_s) for model, known in self.known.items()}
         for_workers = shared(shares, most)
         for model, number in shared(shares, most, most_gpus).items():
             known = self.known[model]
+            known.turn = known.turn.told(known.target, number, now_s)
             if number < known.target:
                 budget = "GPU budget" if number < for_workers[model] else "budget of workers"
                 known.grant = Grant(number, f"{budget}: {number} of {known.target}")

@@ -19,6 +19,7 @@ from headrace.core.planning import Crew, Load, Plan, Rules, Share, horizon_s, pl
 from headrace.core.scaling import Failures, Phase, Worker
 from headrace.core.sizing import Dials
 from headrace.core.throughput import Throughput
+from headrace.core.turns import Turn
 from headrace.settings import ScalerSettings
 
 _RETIRED_S: Final = 3.0
@@ -105,6 +106,7 @@ class Known:
     grant: Grant | None = None
     failures: Failures = field(default_factory=Failures)
     notes: Sequence[str] = ()
+    turn: Turn = field(default_factory=Turn)
     _before: dict[tuple[str, str], Calibration] = field(default_factory=dict)
 
     @property
@@ -120,12 +122,16 @@ class Known:
         least = min(1, scaling.max_workers) if self.is_tried else 0
         return max(scaling.min_workers, least), scaling.max_workers
 
-    @property
-    def share(self) -> Share:
-        """What it may have of what all share. A trial is no claim: it takes nothing from those with work."""
-        scaling, load = self.deployed.manifest.scaling, self.load
-        can_wait = self.is_tried and not (load.waiting or load.running)
-        return Share(min(self.limits[0], scaling.min_workers), self.target, self.gpus, can_wait)
+    def share(self, now_s: float) -> Share:
+        """What it may have of what all share.
+
+        Who is only tried, or kept for what may come, takes nothing from those with work; but between two
+        requests nobody is stopped who would have to start again for the next.
+        """
+        least = min(self.limits[0], self.deployed.manifest.scaling.min_workers)
+        is_idle = not self.load.waiting and not self.load.running
+        can_wait = is_idle and (self.is_tried or self.load.idle_s >= self.cold_start_s)
+        return Share(least, self.target, self.gpus, can_wait, self.turn.at_s(self.cold_start_s, now_s))
 
     @property
     def rules(self) -> Rules:

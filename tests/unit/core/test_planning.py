@@ -163,11 +163,18 @@ def test_what_all_may_have_is_shared():
     assert shared(shares, 0) == {"a": 1, "b": 0, "c": 0}
 
 
-def test_who_can_wait_comes_after_those_with_as_few():
+def test_who_can_wait_comes_last():
     shares = {"a": Share(0, 2, can_wait=True), "b": Share(0, 3)}
-    assert shared(shares, 1) == {"a": 0, "b": 1}
-    assert shared(shares, 2) == {"a": 1, "b": 1}
-    assert shared(shares, 3) == {"a": 1, "b": 2}
+    assert shared(shares, 3) == {"a": 0, "b": 3}
+    assert shared(shares, 4) == {"a": 1, "b": 3}
+    assert shared({"a": Share(1, 2, can_wait=True), "b": Share(0, 3)}, 1) == {"a": 1, "b": 0}
+
+
+def test_those_that_have_none_come_in_their_turn():
+    shares = {"a": Share(0, 2, turn_s=5.0), "b": Share(0, 2, turn_s=4.0), "c": Share(0, 2, turn_s=9.0)}
+    assert shared(shares, 1) == {"a": 0, "b": 1, "c": 0}
+    assert shared(shares, 2) == {"a": 1, "b": 1, "c": 0}
+    assert shared(shares, 4) == {"a": 2, "b": 1, "c": 1}, "the first of all before the second of any"
 
 
 def test_gpus_are_shared_beside_workers():
