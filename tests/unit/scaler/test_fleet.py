@@ -454,6 +454,22 @@ class TestBudgets:
         assert observed.models["other"].reason == "budget of workers: 1 of 3"
         assert self.fleet().observe([], 0.0).models["other"].workers == 3
 
+    def test_models_take_turns_where_there_is_one_worker_for_all(self):
+        fleet = self.fleet(max_workers=1, cold_start_s=20.0)
+        for known in fleet.known.values():
+            known.load = known.load._replace(waiting=5)
+
+        def served(now_s):
+            return [name for name, wanted in fleet.observe([], now_s).models.items() if wanted.workers]
+
+        assert [served(now_s) for now_s in (0.0, 199.0)] == [["chat"]] * 2
+        assert [served(now_s) for now_s in (200.0, 399.0)] == [["other"]] * 2
+        assert served(400.0) == ["chat"]
+        fleet.known["chat"].load = fleet.known["chat"].load._replace(waiting=0, idle_s=19.0)
+        assert served(450.0) == ["chat"], "between two requests it stays"
+        fleet.known["chat"].load = fleet.known["chat"].load._replace(idle_s=20.0)
+        assert served(451.0) == ["other"]
+
     def test_nobody_starts_while_others_hold_the_gpus(self):
         fleet = self.fleet(max_gpus=4)
         workers = [Worker(f"w-{n}", "chat", "v1", Phase.DRAINING, 0.0) for n in (1, 2)]
