@@ -93,9 +93,10 @@ class WorkerHeartbeat(Event):
     unit: what it runs in, as its actuator names it (a pod); None: that is called as the worker is.
     canary_at_s, canary_s: when it was last found well, and how long its canary took; None before the first.
     ailing: why the latest canary failed.
-    completed, tokens, busy_s, slot_s, held_s: since it started: requests run, their tokens in and out,
-        seconds with something to do, and seconds summed over requests, of ended ones and of all so far.
-        tokens_out: those of `tokens` that it wrote. body_bytes: of the completed requests.
+    completed, tokens, busy_s, slot_s, held_s: since it started: requests that were run, their tokens in and
+        out, seconds with something to do, and seconds summed over requests: of ended ones, and with what
+        others have taken beyond the mean of those. tokens_out: those of `tokens` that it wrote.
+        body_bytes: of the completed requests.
     settled: offsets that it has done with since it started, so that they are, or will be, committed.
     """
 

@@ -2,14 +2,14 @@
 
 A worker that runs several requests at once does not slow down by as much, so that neither the duration of a
 request nor the rate of an idle worker says what a full one can do. Each says a limit, though. A worker that
-was busy for `busy_s`, held requests for `held_s`, and finished n of them, needs for one, when it is full,
+was busy for `busy_s` and finished n requests, all in `held_s` of slots, needs for one, when it is full,
 
     at least  held_s / (n * capacity)   as if more of them beside it cost nothing
     at most   busy_s / n                as if more of them were never faster
 
 and the two meet when it is full. What is known is kept between them: it follows the lower one, up at once and
-down slowly, because a worker that is not full cannot say that a full one is faster. A full one can. Of
-requests that began together the shortest end first: time counts as it passes, and few of them prove little.
+down slowly, because a worker that is not full cannot say that a full one is faster. A full one can. Few
+requests prove little: of those that began together the shortest end first.
 
 That is the mean of what has run. A request that waits is measured beside it: by the bytes of its body, for
 which so many tokens are read, by the tokens that are written on the average, and by what each of them costs.
@@ -34,9 +34,9 @@ _CHANCE: Final = 2.0
 
 
 class Sample(NamedTuple):
-    """What a worker has done since it was last heard of. held_s: seconds summed over all that ran meanwhile.
+    """What a worker has done since it was last heard of. body_bytes, slot_s: of the completed requests.
 
-    body_bytes, slot_s: of the completed requests; slot_s from their beginnings on.
+    held_s: as `core.occupancy.held_s`, what it has grown by.
     """
 
     completed: int

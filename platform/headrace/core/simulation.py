@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from headrace.core.calibration import quantile
+from headrace.core.occupancy import held_s
 
 _EPSILON_S: Final = 1e-9
 _REACTION_S: Final = 1.0
@@ -137,7 +138,6 @@ class _Run:
         self._completed = 0
         self._busy_s = 0.0
         self._slot_s = 0.0
-        self._begun_s = 0.0
         self._found = Outcome()
 
     def run(self) -> Outcome:
@@ -200,7 +200,6 @@ class _Run:
                 worker.busy_since_s = now_s
             worker.running += 1
             takes_s = job.work_s * self._site.slots
-            self._begun_s += now_s
             self._serial += 1
             heapq.heappush(self._ends, (now_s + takes_s, self._serial, worker, takes_s))
 
@@ -209,7 +208,6 @@ class _Run:
         self._free += not worker.drains
         self._completed += 1
         self._slot_s += took_s
-        self._begun_s -= now_s - took_s
         if worker.running == 0:
             self._busy_s += now_s - worker.busy_since_s
             if worker.drains:
@@ -229,6 +227,7 @@ class _Run:
                 warm += 1
                 if worker.ready_s > self._ticked_s + _EPSILON_S:
                     started_s.append(worker.ready_s - worker.ordered_s)
+        ages_s = (now_s - end_s + takes_s for end_s, _, _, takes_s in self._ends)
         return View(
             now_s,
             waiting=len(self._queue),
@@ -237,7 +236,7 @@ class _Run:
             completed=self._completed,
             busy_s=busy_s,
             slot_s=self._slot_s,
-            held_s=self._slot_s + len(self._ends) * now_s - self._begun_s,
+            held_s=held_s(self._slot_s, self._completed, ages_s),
             warm=warm,
             free=self._free,
             starting_s=[now_s - worker.ordered_s for worker in self._starting],
