@@ -91,12 +91,7 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
     dials = rules.dials
     partitions = rules.partitions
     most = dials.max_workers if partitions is None else min(dials.max_workers, partitions)
-    found = _needed(load, crew, dials, max(dials.min_workers, most))
-    if partitions is not None and dials.min_workers < found.workers < partitions:
-        number = max(dials.min_workers, even(found.workers, partitions, dials))
-        if number != found.workers:
-            told = f"{found.workers} would share {partitions} partitions unevenly"
-            found = Size(number, f"{told} ({found.reason})")
+    found = _needed(load, crew, rules, max(dials.min_workers, most))
     late = _late(crew)
     if late and crew.warm < found.workers < most:
         found = Size(min(found.workers + late, most), f"{late} of those that start are late ({found.reason})")
@@ -161,7 +156,8 @@ def even(workers: int, partitions: int, dials: Dials) -> int:
     return math.ceil(partitions / math.ceil(partitions / min(dials.max_workers, partitions)))
 
 
-def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
+def _needed(load: Load, crew: Crew, rules: Rules, most: int) -> Size:
+    dials = rules.dials
     if crew.work_s is None:
         return _unknown(load, crew, dials)
     etas_s = [
@@ -173,6 +169,8 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
     # What runs is on its way: it needs the workers that it runs on, and no others.
     demand = Demand(load.waiting * crew.work_s, load.arriving_per_s * crew.work_s, load.due)
     found = size(demand, supply, Dials(dials.min_workers, most, dials.utilization, dials.drain_target_s))
+    # Only what is still to be shared is shared evenly: what runs moves to nobody.
+    found = _evened(found, rules)
     hosts = min(most, _hosts(load, crew))
     if hosts > found.workers:
         return Size(hosts, f"{load.running} running need {hosts} ({found.reason})")
@@ -187,6 +185,18 @@ def _needed(load: Load, crew: Crew, dials: Dials, most: int) -> Size:
         enough = max(useful, dials.min_workers)
         return Size(enough, f"{load.waiting} waiting are no work for more ({found.reason})")
     return found
+
+
+def _evened(found: Size, rules: Rules) -> Size:
+    """As many as share the partitions evenly."""
+    partitions, least = rules.partitions, rules.dials.min_workers
+    if partitions is None or not least < found.workers < partitions:
+        return found
+    number = max(least, even(found.workers, partitions, rules.dials))
+    if number == found.workers:
+        return found
+    told = f"{found.workers} would share {partitions} partitions unevenly"
+    return Size(number, f"{told} ({found.reason})")
 
 
 def _late(crew: Crew) -> int:

@@ -94,6 +94,15 @@ def test_the_number_is_rounded_to_an_even_share():
     assert run(Load(waiting=100), given_rules=rules(least=8, partitions=12)).needed == 8
 
 
+def test_an_even_share_is_no_reason_for_workers_that_have_nothing_to_do():
+    wide = rules(most=12, partitions=12)
+    crew = Crew(warm=8, work_s=100.0, cold_start_s=10.0)
+    assert run(Load(running=8), crew, wide, target=9).needed == 8, "what runs moves to nobody"
+    assert run(Load(waiting=8), crew._replace(warm=0), wide).needed == 8
+    found = run(Load(waiting=1000), crew._replace(warm=5, work_s=1.0, enough=5), wide, target=5)
+    assert found.needed == 5, "more than these have brought no more"
+
+
 def test_a_request_that_runs_is_no_work_for_another_worker():
     crew = Crew(warm=1, work_s=100.0, cold_start_s=1.0)
     assert run(Load(running=1), crew, target=1).needed == 1
