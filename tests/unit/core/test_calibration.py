@@ -25,6 +25,15 @@ def test_what_runs_still_is_soon_outweighed():
     assert found.work_s == pytest.approx(0.5, rel=0.01)
 
 
+def test_no_request_costs_less_than_nothing():
+    # Of many long ones that run beside a few short ones each counts, until the first of them end.
+    found = Calibration().learned(Sample(0, 100.0, 16 * 99.0, 16))
+    assert found.learned(Sample(1, 1.0, -16 * 50.0, 16, slot_s=100.0)).work_s >= 0.0
+    late = Calibration().learned(Sample(5, 1.0, -800.0, 16, slot_s=500.0))
+    assert late.work_s == pytest.approx(0.2), "at most what it was busy for"
+    assert late.learned(Sample(5, 100.0, -800.0, 16, slot_s=500.0)).work_s >= 500.0 / 16 / 10
+
+
 def test_a_full_worker_says_what_it_is():
     # Eight beside one another take twice as long as one alone, not as long.
     found = Calibration().learned(Sample(10, 10.0, 10.0, 8)).learned(Sample(400, 100.0, 800.0, 8))
