@@ -301,11 +301,12 @@ class Known:
     def keep(self, workers: Sequence[Worker], now_s: float) -> None:
         """What was decided stands; before the first decision as many as there are are needed.
 
-        Whoever scaled before us had its reasons.
+        Whoever scaled before us had its reasons, and whose workers there are has its turn.
         """
         if self.plan is None:
             staying = sum(worker.phase is not Phase.DRAINING for worker in workers)
             self.pace = replace(self.pace, target=staying, needs=((now_s, staying),))
+            self.turn = Turn().told(staying, staying, now_s)
 
     def decide(self, workers: Sequence[Worker], free: int, now_s: float) -> Plan:
         """How many workers there are to be now. workers: its own that have not ended."""

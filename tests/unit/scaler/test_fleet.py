@@ -470,6 +470,19 @@ class TestBudgets:
         fleet.known["chat"].load = fleet.known["chat"].load._replace(idle_s=20.0)
         assert served(451.0) == ["other"]
 
+    def test_who_has_workers_when_a_scaler_takes_over_has_its_turn(self):
+        fleet = self.fleet(max_workers=1, cold_start_s=20.0)
+        workers = [Worker("w-1", "other", "v1", Phase.READY, 0.0)]
+
+        def served(now_s):
+            fleet.measure({name: Depth(5, 5) for name in fleet.known}, now_s)
+            fleet.plan(workers, now_s)
+            return [name for name, wanted in fleet.observe(workers, now_s).models.items() if wanted.workers]
+
+        assert [served(now_s) for now_s in (1000.0, 1199.0, 1200.0)] == [["other"], ["other"], ["chat"]]
+        fleet.resign()
+        assert served(1300.0) == ["other"], "whoever acted meanwhile let it have them"
+
     def test_nobody_starts_while_others_hold_the_gpus(self):
         fleet = self.fleet(max_gpus=4)
         workers = [Worker(f"w-{n}", "chat", "v1", Phase.DRAINING, 0.0) for n in (1, 2)]
