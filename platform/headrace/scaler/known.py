@@ -1,5 +1,6 @@
 """What the scaler knows of one model: what there is to do, what that costs, where it stands. No IO."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,8 +131,12 @@ class Known:
         """
         least = min(self.limits[0], self.deployed.manifest.scaling.min_workers)
         is_idle = not self.load.waiting and not self.load.running
-        can_wait = is_idle and (self.is_tried or self.load.idle_s >= self.cold_start_s)
-        return Share(least, self.target, self.gpus, can_wait, self.turn.at_s(self.cold_start_s, now_s))
+        has_none = not self.turn.has_some
+        can_wait = is_idle and ((self.is_tried and has_none) or self.load.idle_s >= self.cold_start_s)
+        turn_s = self.turn.at_s(self.cold_start_s, now_s)
+        if can_wait and has_none and not self.is_tried:
+            turn_s = math.inf  # nobody who is there goes for one that would have nothing to do
+        return Share(least, self.target, self.gpus, can_wait, turn_s)
 
     @property
     def rules(self) -> Rules:

@@ -470,6 +470,25 @@ class TestBudgets:
         fleet.known["chat"].load = fleet.known["chat"].load._replace(idle_s=20.0)
         assert served(451.0) == ["other"]
 
+    def test_where_nobody_has_anything_to_do_nobody_takes_turns(self):
+        fleet = self.fleet(max_workers=1, cold_start_s=20.0)
+        for known in fleet.known.values():
+            known.load = known.load._replace(idle_s=20.0)
+        found = [fleet.observe([], now_s).models for now_s in (0.0, 200.0, 400.0)]
+        assert [(each["chat"].workers, each["other"].workers) for each in found] == [(1, 0)] * 3
+
+    def test_a_trial_ends_no_turn_between_two_requests(self):
+        fleet = self.fleet(max_workers=1, cold_start_s=20.0)
+        busy = fleet.known["other"].load._replace(waiting=5)
+        fleet.known["chat"].load = busy
+        assert fleet.observe([], 0.0).models["chat"].workers == 1
+        fleet.known["other"].load = busy
+        fleet.known["chat"].is_tried = True
+        fleet.known["chat"].load = busy._replace(waiting=0, idle_s=1.0)
+        assert fleet.observe([], 10.0).models["chat"].workers == 1
+        fleet.known["chat"].load = busy._replace(waiting=0, idle_s=20.0)
+        assert fleet.observe([], 30.0).models["chat"].workers == 0
+
     def test_who_has_workers_when_a_scaler_takes_over_has_its_turn(self):
         fleet = self.fleet(max_workers=1, cold_start_s=20.0)
         workers = [Worker("w-1", "other", "v1", Phase.READY, 0.0)]
