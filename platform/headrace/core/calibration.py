@@ -110,7 +110,7 @@ class Calibration:
         completed = self.completed * kept + sample.completed
         busy_s = self.busy_s * kept + sample.busy_s
         slots = self.slots * kept + sample.held_s / max(1, sample.capacity)
-        # What is held falls when the mean of the ended rises; those that have ended took their time all the same.
+        # What is held falls when the mean of the ended rises, but those that have ended took their time.
         slots = max(slots, sample.slot_s / max(1, sample.capacity))
         found = replace(self, completed=completed, busy_s=busy_s, slots=slots)
         if not sample.completed:
