@@ -77,6 +77,7 @@ class Share:
     """What a model may have of what all models share; `least` it has in any case. gpus: of one worker.
 
     can_wait: it has nothing to do. turn_s: who has the lower one comes first, as in `core.turns`.
+    has_some: workers, until now.
     """
 
     least: int
@@ -84,6 +85,7 @@ class Share:
     gpus: int = 0
     can_wait: bool = False
     turn_s: float = 0.0
+    has_some: bool = False
 
 
 def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan:
@@ -115,6 +117,8 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
 
     Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
     enough for all or none is left. Who can wait comes last; of those that have none yet, each in its turn.
+    Behind one that needs more GPUs than are free nobody begins: small ones that come and go would leave it
+    none for ever.
     """
 
     def place(name: str) -> tuple[bool, int, float, str]:
@@ -125,12 +129,16 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
     given = {name: min(share.least, share.wanted) for name, share in shares.items()}
     left = math.inf if most is None else most - sum(given.values())
     gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
+    in_all, is_kept = gpus, False
     hungry = [place(name) for name, share in shares.items() if share.wanted > given[name]]
     heapq.heapify(hungry)
     while hungry and left > 0:
         name = heapq.heappop(hungry)[-1]
         share = shares[name]
         if share.gpus > max(0, gpus):
+            is_kept = is_kept or (not given[name] and not share.can_wait and share.gpus <= in_all)
+            continue
+        if is_kept and share.gpus and not given[name] and not share.has_some:
             continue
         given[name] += 1
         left -= 1

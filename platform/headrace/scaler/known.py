@@ -131,12 +131,12 @@ class Known:
         """
         least = min(self.limits[0], self.deployed.manifest.scaling.min_workers)
         is_idle = not self.load.waiting and not self.load.running
-        has_none = not self.turn.has_some
-        can_wait = is_idle and ((self.is_tried and has_none) or self.load.idle_s >= self.cold_start_s)
+        has_some = self.turn.has_some
+        can_wait = is_idle and ((self.is_tried and not has_some) or self.load.idle_s >= self.cold_start_s)
         turn_s = self.turn.at_s(self.cold_start_s, now_s)
-        if can_wait and has_none and not self.is_tried:
+        if can_wait and not has_some and not self.is_tried:
             turn_s = math.inf  # nobody who is there goes for one that would have nothing to do
-        return Share(least, self.target, self.gpus, can_wait, turn_s)
+        return Share(least, self.target, self.gpus, can_wait, turn_s, has_some)
 
     @property
     def rules(self) -> Rules:

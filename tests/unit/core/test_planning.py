@@ -194,6 +194,15 @@ def test_gpus_are_shared_beside_workers():
     assert shared({"a": Share(2, 9, 4), "b": Share(0, 1, 1)}, None, 8) == {"a": 2, "b": 0}
 
 
+def test_nobody_begins_on_gpus_that_one_before_it_waits_for():
+    shares = {"a": Share(0, 1, 2, turn_s=-math.inf, has_some=True), "b": Share(0, 1, 4, turn_s=1.0)}
+    new, old = Share(0, 1, 1, turn_s=2.0), Share(0, 1, 1, turn_s=2.0, has_some=True)
+    assert shared(shares | {"c": new}, None, 4) == {"a": 1, "b": 0, "c": 0}
+    assert shared(shares | {"c": old}, None, 4) == {"a": 1, "b": 0, "c": 1}, "who is there stays meanwhile"
+    assert shared(shares | {"c": Share(0, 1)}, None, 4)["c"] == 1, "it takes none"
+    assert shared(shares | {"c": new}, None, 3)["c"] == 1, "as many there never are"
+
+
 @given(
     st.dictionaries(
         st.text("abc", max_size=3), st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 4))
@@ -201,7 +210,9 @@ def test_gpus_are_shared_beside_workers():
     st.integers(0, 60),
 )
 def test_there_are_never_more_gpus_than_allowed_and_none_that_somebody_could_use(wanted, most):
-    shares = {name: Share(0, least + more, gpus) for name, (least, more, gpus) in wanted.items()}
+    shares = {
+        name: Share(0, least + more, gpus, has_some=True) for name, (least, more, gpus) in wanted.items()
+    }
     found = shared(shares, None, most)
     left = most - sum(found[name] * share.gpus for name, share in shares.items())
     assert left >= 0

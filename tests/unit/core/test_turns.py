@@ -46,6 +46,23 @@ def test_who_was_alone_makes_place_at_once_after_a_while():
     assert Turn().told(1, 1, 499.0).at_s(6.0, 501.0) < new.at_s(6.0, 501.0)
 
 
+def test_small_models_that_come_and_go_leave_a_large_one_its_turn():
+    turns, served = dict.fromkeys(("large", "one", "two"), Turn()), []
+    for now_s in range(3600):
+        # Each has work for 40 of 60 seconds, so that one of the two always has a turn that has just begun.
+        wanted = {"large": 1, "one": now_s % 60 < 40, "two": (now_s + 30) % 60 < 40}
+        shares = {
+            name: Share(
+                0, int(number), 4 if name == "large" else 1, False, turn.at_s(6.0, now_s), turn.has_some
+            )
+            for (name, number), turn in zip(wanted.items(), turns.values(), strict=True)
+        }
+        given = shared(shares, None, 4)
+        turns = {name: turn.told(int(wanted[name]), given[name], now_s) for name, turn in turns.items()}
+        served.append(given["large"])
+    assert sum(served) > 1200
+
+
 def test_who_wants_nothing_has_no_place():
     assert Turn(3.0, has_some=True).told(0, 0, 9.0) == Turn()
 
