@@ -16,6 +16,23 @@ from headrace.core.ports import Record
 from headrace.kafka.reader import PartitionReader
 from headrace.settings import KafkaSettings
 
+# A request takes two seconds, four beside one another as long as one: half a second of a worker.
+MANIFEST: Final = """\
+schema: headrace.function/v1
+name: elastic
+engine:
+  kind: echo
+  args: {slots: 4, token_ms: 100, step_batching: false, output_tokens: 20, start_ms: 500}
+scaling: {min_workers: 0, max_workers: 4, idle_s: 2, drain_target_s: 5}
+"""
+
+# A scaler whose windows are so short that a test can wait for them.
+HURRY: Final = {
+    "HEADRACE_SCALER_UP_STEP_S": "2",
+    "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
+    "HEADRACE_SCALER_DOWN_STEP_S": "1",
+}
+
 _TOPICS: Final = Topics()
 
 

@@ -10,22 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.elastic import Elastic
+from tests.elastic import HURRY, MANIFEST, Elastic
 from tests.stack import Stack, wait_until
 
 from headrace.contracts.topics import Topics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-# A request takes two seconds, four beside one another as long as one: half a second of a worker.
-_ELASTIC = """\
-schema: headrace.function/v1
-name: elastic
-engine:
-  kind: echo
-  args: {slots: 4, token_ms: 100, step_batching: false, output_tokens: 20, start_ms: 500}
-scaling: {min_workers: 0, max_workers: 4, idle_s: 2, drain_target_s: 5}
-"""
 _BURST = 120
 
 
@@ -34,13 +25,8 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
     """A stack whose one model has no worker, and whose scaler is in a hurry."""
     folder = tmp_path_factory.mktemp("scaling")
     (folder / "elastic").mkdir()
-    (folder / "elastic" / "function.yaml").write_text(_ELASTIC)
-    hurry = {
-        "HEADRACE_SCALER_UP_STEP_S": "2",
-        "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
-        "HEADRACE_SCALER_DOWN_STEP_S": "1",
-    }
-    stack = Stack(folder, functions=[folder / "elastic"], settings=hurry)
+    (folder / "elastic" / "function.yaml").write_text(MANIFEST)
+    stack = Stack(folder, functions=[folder / "elastic"], settings=HURRY)
     try:
         stack.start()
         yield Elastic(stack)
@@ -119,7 +105,7 @@ def test_a_new_version_is_tried_before_it_has_work(elastic: Elastic, tmp_path: P
     assert is_trusted()
     elastic.until_none()
     before = len(elastic.decisions())
-    good = _deploy(elastic, tmp_path, _ELASTIC.replace("start_ms: 500", "start_ms: 400"))
+    good = _deploy(elastic, tmp_path, MANIFEST.replace("start_ms: 500", "start_ms: 400"))
 
     wait_until(lambda: any(each["version"] == good for each in elastic.workers().values()), "a worker to try")
     elastic.until_none()
@@ -131,7 +117,7 @@ def test_a_new_version_is_tried_before_it_has_work(elastic: Elastic, tmp_path: P
     assert all(reason.startswith(f"version {good} is tried (") for reason in tried), tried
 
     slow = (
-        _ELASTIC.replace("start_ms: 500", "start_ms: 30000") + "health: {start_timeout_s: 3, failures: 1}\n"
+        MANIFEST.replace("start_ms: 500", "start_ms: 30000") + "health: {start_timeout_s: 3, failures: 1}\n"
     )
     bad = _deploy(elastic, tmp_path, slow)
 
@@ -164,7 +150,7 @@ def test_a_model_goes_when_its_work_is_done(elastic: Elastic) -> None:
 
 
 def test_a_model_that_went_can_come_again(elastic: Elastic, tmp_path: Path) -> None:
-    _deploy(elastic, tmp_path, _ELASTIC)
+    _deploy(elastic, tmp_path, MANIFEST)
 
     assert elastic.ask().json()["choices"], "from the first offset on"
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Pod
-from tests.elastic import Elastic
+from tests.elastic import HURRY, Elastic
 from tests.kubernetes.control_plane import GPUS, ControlPlane
 from tests.kubernetes.kubelet import PROCESSES, Kubelet, Run
 from tests.stack import Stack, wait_until
@@ -100,13 +100,10 @@ def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "pod.yaml").write_text(
         yaml.safe_dump({"spec": {"nodeSelector": PROCESSES, "containers": [container]}})
     )
-    settings = {
+    settings = HURRY | {
         "HEADRACE_SCALER_ACTUATOR": "kubernetes",
         "HEADRACE_KUBERNETES_KUBECONFIG": str(kubeconfig),
         "HEADRACE_KUBERNETES_TEMPLATE": str(folder / "pod.yaml"),
-        "HEADRACE_SCALER_UP_STEP_S": "2",
-        "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
-        "HEADRACE_SCALER_DOWN_STEP_S": "1",
     }
     stack = Stack(folder, functions=[], settings=settings)
     kubelet = Kubelet(plane, "here", folder)

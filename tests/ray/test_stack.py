@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.contract.actuators.conformance import processes
-from tests.elastic import Elastic
+from tests.elastic import HURRY, MANIFEST, Elastic
 from tests.ray.cluster import GPUS, Cluster
 from tests.stack import Stack, wait_until
 
@@ -17,15 +17,6 @@ from headrace.contracts.topics import Topics
 
 pytestmark = pytest.mark.timeout(300)
 
-# A request takes two seconds, four beside one another as long as one: half a second of a worker.
-_ELASTIC = """\
-schema: headrace.function/v1
-name: elastic
-engine:
-  kind: echo
-  args: {slots: 4, token_ms: 100, step_batching: false, output_tokens: 20, start_ms: 500}
-scaling: {min_workers: 0, max_workers: 4, idle_s: 2, drain_target_s: 5}
-"""
 _MOST = 4
 _BURST = 100
 
@@ -35,14 +26,11 @@ def elastic(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """With one model, which has no worker yet."""
     assert len(cluster.nodes) * GPUS == _MOST
     folder = tmp_path_factory.mktemp("elastic")
-    (folder / "function.yaml").write_text(_ELASTIC)
-    settings = {
+    (folder / "function.yaml").write_text(MANIFEST)
+    settings = HURRY | {
         "HEADRACE_SCALER_ACTUATOR": "ray",
         "HEADRACE_RAY_ADDRESS": cluster.address,
         "HEADRACE_RAY_NAMESPACE": uuid.uuid4().hex,
-        "HEADRACE_SCALER_UP_STEP_S": "2",
-        "HEADRACE_SCALER_DOWN_WINDOW_S": "2",
-        "HEADRACE_SCALER_DOWN_STEP_S": "1",
     }
     stack = Stack(tmp_path_factory.mktemp("stack"), functions=[folder], settings=settings)
     try:

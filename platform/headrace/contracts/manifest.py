@@ -116,7 +116,7 @@ class Scaling(_Strict):
     """How many workers, as the work asks for. With `max_workers` 0 requests wait, and nothing starts.
 
     utilization: of a worker's time that is planned with. drain_target_s: a backlog shall be gone in so long.
-    idle_s: without work until the last workers go; None: as long as a start takes, from one to 15 minutes.
+    idle_s: without work until the last workers go; None: by the model's own pauses, at most 15 minutes.
     surge: workers beyond `max_workers` that a change of version may have for a while; with 0 an old one goes
         before a new one comes. None: as many as there are.
     work_s: seconds of one full worker for a request, until that was measured; None: one worker measures it.
