@@ -105,6 +105,15 @@ class Elastic:
         told = self.answers()
         return {name: told[name] for name in names if told[name] != 1}
 
+    def repeats(self, names: set[str]) -> int:
+        """How many answers too many. Each was answered.
+
+        A worker that is killed may have answered as many as it has slots and not yet committed them.
+        """
+        found = self.not_once(names).values()
+        assert 0 not in found
+        return sum(times - 1 for times in found)
+
     def until_done(self, names: set[str], timeout_s: float = START_S) -> None:
         """Wait until all of them are answered."""
         wait_until(lambda: names <= self.answers().keys(), "all answers", timeout_s)

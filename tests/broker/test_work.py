@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from aiokafka import TopicPartition
 
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Lane
@@ -72,6 +73,24 @@ async def test_what_is_completed_out_of_order_is_not_redone(consumers, publish):
     second = await consumers("second")
     assert values(await collect(second, 2)) == [b"2", b"7"]
     assert await second.take(10, 0.5) == []
+
+
+async def test_what_is_done_after_a_pause_is_committed_at_once(settings, work, publish):
+    await publish(*(b"%d" % n for n in range(4)), partition=1)
+    slow = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"commit_interval_s": 60.0})}
+    )
+    consumer = WorkConsumer(slow, work, "one")
+    await consumer.start()
+    try:
+        for record in await collect(consumer, 4):
+            consumer.complete(record.place)
+        part = TopicPartition(settings.kafka.topics.requests("echo", Lane.DEFAULT), 1)
+        async with asyncio.timeout(20):
+            while await consumer._raw.committed(part) != 4:
+                await asyncio.sleep(0.05)
+    finally:
+        await consumer.stop()
 
 
 async def test_higher_lanes_come_first(consumers, publish):

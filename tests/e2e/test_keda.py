@@ -252,7 +252,7 @@ def test_a_worker_that_is_killed_is_buried_when_its_pod_starts_another(
     dead = obituaries(elastic)
     assert [Obituary.decode(record.value or b"").blamed for record in dead] == [()]
     assert -signal.SIGKILL in keda.codes
-    assert elastic.not_once(names) == {}
+    assert elastic.repeats(names) <= 4
 
 
 def test_a_worker_of_a_model_that_is_not_there_says_so(keda: Played) -> None:

@@ -56,7 +56,7 @@ class Site(Elastic):
     def until_done(self, names: set[str], timeout_s: float = 90, *, again: int = 0) -> None:
         """Once each, but for so many that a dead worker had not committed."""
         super().until_done(names, timeout_s)
-        assert sum(times - 1 for times in self.not_once(names).values()) <= again
+        assert self.repeats(names) <= again
 
     def until_none(self) -> None:
         wait_until(lambda: not self.kubelet.alive and not self.pods(), "no pod", 60)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _COMMIT_TIMEOUT_S: Final = 5.0
 _REVOKE_COMMIT_S: Final = 2.0
+_TOGETHER_S: Final = 0.01
+"""Requests of one step of an engine end within so long of one another: they are committed together."""
 _MAX_POLL_INTERVAL_MS: Final = 600_000
 # Well under the poll interval, well over the length of a busy moment: pausing throws away what was fetched.
 _HOLD_PAUSE_S: Final = 30.0
@@ -95,6 +98,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._assigned = asyncio.Event()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self._completed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._paused = False
         self.joined = asyncio.Event()
@@ -158,6 +162,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def complete(self, place: Place) -> None:
         """The request's fate is durable."""
         self._share.complete(place)
+        self._completed.set()
 
     def abort(self, place: Place) -> None:
         """The request was given up without a fate: whoever has its partition runs it anew."""
@@ -335,13 +340,20 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._committed.update(changed)
 
     async def _tick_regularly(self) -> None:
+        """After a pause what is done is committed at once, then an interval apart: a kill repeats less."""
+        interval_s = self._settings.worker.commit_interval_s
         while True:
-            await asyncio.sleep(self._settings.worker.commit_interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._completed.wait()
+                await asyncio.sleep(_TOGETHER_S)
+            self._completed.clear()
             if self._share.expire(time.time()):
                 self._room.set()
             if self._assigned.is_set():
                 await self.commit(_COMMIT_TIMEOUT_S)
             await self._report()
+            await asyncio.sleep(interval_s)
 
     async def _report(self) -> None:
         if self._rules.report is not None:
