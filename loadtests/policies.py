@@ -68,6 +68,7 @@ class Case:
     cold_start_s: float
     slots: int
     seeds: int
+    dials: Dials = _DIALS
 
     def outcomes(self) -> dict[str, Outcome]:
         """Of each policy."""
@@ -77,7 +78,7 @@ class Case:
         work = self.shape.jobs(seed)
         until_s = work[-1].at_s if self.shape.path is not None else self.shape.hours * _HOUR_S
         mean_s = sum(job.work_s for job in work) / len(work)
-        setup = Setup(Site(self.slots, self.cold_start_s), _DIALS, work_s=mean_s)
+        setup = Setup(Site(self.slots, self.cold_start_s), self.dials, work_s=mean_s)
         found = compare(work, setup, ("headrace", "oracle"), until_s)
         for threshold in _THRESHOLDS:
             tuned = replace(setup, keda_threshold=threshold)
@@ -117,13 +118,14 @@ def _run(case: Case) -> str:
     return row(case, case.outcomes())
 
 
-def _cases(trace: Path | None, slots: int, seeds: int, scale: float) -> Iterator[Case]:
-    shapes = [replace(shape, per_s=shape.per_s * scale) for shape in SHAPES]
+def _cases(given: argparse.Namespace) -> Iterator[Case]:
+    shapes = [replace(shape, per_s=shape.per_s * given.scale) for shape in SHAPES]
+    dials = replace(_DIALS, utilization=given.utilization)
     for cold_start_s in _COLD_STARTS_S:
         for shape in shapes:
-            yield Case(shape, cold_start_s, slots, seeds)
-        if trace is not None:
-            yield Case(Shape("recorded", path=trace), cold_start_s, slots, 1)
+            yield Case(shape, cold_start_s, given.slots, given.seeds, dials)
+        if given.trace is not None:
+            yield Case(Shape("recorded", path=given.trace), cold_start_s, given.slots, 1, dials)
 
 
 def main() -> None:
@@ -133,6 +135,12 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=16, help="requests that a worker runs at once")
     parser.add_argument("--seeds", type=int, default=1, help="so many times each pattern")
     parser.add_argument("--scale", type=float, default=1.0, help="times the patterns' requests a second")
+    parser.add_argument(
+        "--utilization",
+        type=float,
+        default=_DIALS.utilization,
+        help="of a worker's time that is planned with",
+    )
     given = parser.parse_args()
     shapes = "; ".join(
         f"{shape.name} {shape.hours:g} h, {shape.per_s * given.scale:g}/s on average" for shape in SHAPES
@@ -140,12 +148,12 @@ def main() -> None:
     sys.stdout.write(
         f"{shapes}; {given.seeds} seeds.\nWork: {_WORK_S:g} s of a full worker (exponential); of a recorded "
         f"request prompt tokens / {_SPEED.prompt:g} + generated tokens / {_SPEED.output:g} s.\n{given.slots} "
-        f"slots, at most {_DIALS.max_workers} workers, utilization {_DIALS.utilization:g}, drain target "
+        f"slots, at most {_DIALS.max_workers} workers, utilization {given.utilization:g}, drain target "
         f"{_DIALS.drain_target_s:g} s. Cells: GPU hours, wait p50 / p95.\n"
     )
     heads = ("headrace", *(f"KEDA {threshold:g}" for threshold in _THRESHOLDS), "oracle")
     sys.stdout.write(_ROW.format("arrivals", "cold", *heads, "/KEDA", "/oracle", "goals") + "\n")
-    cases = list(_cases(given.trace, given.slots, given.seeds, given.scale))
+    cases = list(_cases(given))
     with ProcessPoolExecutor(2) as pool:
         try:
             for line in pool.map(_run, cases):
