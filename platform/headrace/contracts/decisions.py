@@ -64,10 +64,12 @@ class Leader(Event):
 
 
 class Learned(Event):
-    """On `scaler`, keyed `learned/<model>`: what requests cost and how long starts take, for the next scaler.
+    """On `scaler`, keyed `learned/<model>`: what the next scaler should know from the start.
 
     work_s: seconds of one worker for a request. mean: its tokens read, its tokens written, bytes of its body.
-    cost: of a request, a token read and a token written, beside one another. starts_s: oldest first.
+    cost: of a request, a token read and a token written, beside one another. starts_s: how long starts took,
+    oldest first; so are the others. pauses_s: for how long there was nothing to do. spells_s: for how long
+    requests came. lulls_s: for how long one worker, two, and so on were more than were needed.
     """
 
     kind: Literal["learned"] = "learned"
@@ -76,6 +78,9 @@ class Learned(Event):
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     cost: tuple[float, float, float] | None = None
     starts_s: tuple[float, ...] = ()
+    pauses_s: tuple[float, ...] = ()
+    spells_s: tuple[float, ...] = ()
+    lulls_s: tuple[tuple[float, ...], ...] = ()
     at_s: float
 
 

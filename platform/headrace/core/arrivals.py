@@ -24,16 +24,19 @@ _ENDED: Final = 10
 
 
 class Arrivals:
-    """Of one model. Fed with the number of all requests there ever were."""
+    """Of one model. Fed with the number of all requests there ever were.
 
-    def __init__(self) -> None:
+    spells_s: for how long they came before, where that is known.
+    """
+
+    def __init__(self, spells_s: tuple[float, ...] = ()) -> None:
         self._total: int | None = None
         self._came = 0
         # How many had come at the end of each interval, the latest last.
         self._ends: deque[int] = deque([0], maxlen=int(_MOST_S / _INTERVAL_S) + 1)
         self._began_s = 0.0
         self._rate: tuple[float, float, float] | None = None
-        self._spells = Spells()
+        self._spells = Spells(spells_s)
         self._ahead_s = _LEAST_S
         self.last_s: float | None = None
 
@@ -42,10 +45,17 @@ class Arrivals:
         """Requests there ever were, as last told."""
         return self._total or 0
 
+    @property
+    def spells_s(self) -> tuple[float, ...]:
+        """For how long they have come, each time; the latest, oldest first."""
+        return self._spells.lengths_s
+
     def tell(self, total: int, now_s: float) -> None:
         """So many are there now. What was there before the first call has not just arrived."""
         if self._total is None:
             self._total, self._began_s = total, now_s
+            if total:
+                self._spells.join(now_s)
         if now_s < self._began_s:  # the clock was set back
             self._began_s = now_s
             self.last_s = None if self.last_s is None else min(self.last_s, now_s)

@@ -6,6 +6,7 @@ times. Nobody waits for a fifth while four serve, so that a restart costs no mor
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +26,19 @@ class Lulls:
 
     levels: tuple[Lull, ...] = ()
     needed: int = 0
+
+    @classmethod
+    def after(cls, lengths_s: Sequence[tuple[float, ...]]) -> "Lulls":
+        """By those of before; since when how many are needed is not known."""
+        return cls(tuple(Lull(lengths_s=each) for each in lengths_s))
+
+    @property
+    def lengths_s(self) -> tuple[tuple[float, ...], ...]:
+        """Of each number of workers the latest, oldest first; up to the last number of which any is known."""
+        found = [level.lengths_s for level in self.levels]
+        while found and not found[-1]:
+            found.pop()
+        return tuple(found)
 
     def told(self, needed: int, now_s: float) -> "Lulls":
         """With what is needed now."""

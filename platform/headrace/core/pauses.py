@@ -21,11 +21,13 @@ _LONGER: Final = 1.1
 
 
 class Pauses:
-    """Of one model. Fed with every moment at which it has something to do."""
+    """Of one model. Fed with every moment at which it has something to do.
 
-    def __init__(self) -> None:
-        self.lengths_s: tuple[float, ...] = ()
-        """The latest, oldest first."""
+    lengths_s: of the latest, oldest first; those of before, where some are known.
+    """
+
+    def __init__(self, lengths_s: tuple[float, ...] = ()) -> None:
+        self.lengths_s = lengths_s
         self._busy_at_s: float | None = None
 
     def tell(self, now_s: float) -> None:

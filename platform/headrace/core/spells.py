@@ -14,18 +14,24 @@ _LONGER: Final = 1.1
 
 
 class Spells:
-    """Of one model. Fed with every moment at which requests came."""
+    """Of one model. Fed with every moment at which requests came.
 
-    def __init__(self) -> None:
-        self._lengths_s: tuple[float, ...] = ()
-        self._began_s = 0.0
-        self._last_s = -math.inf
+    lengths_s: of the latest, oldest first; those of before, where some are known.
+    """
+
+    def __init__(self, lengths_s: tuple[float, ...] = ()) -> None:
+        self.lengths_s = lengths_s
+        self._began_s = self._last_s = -math.inf
+
+    def join(self, now_s: float) -> None:
+        """Nobody has seen whether some came until now; what goes on has begun at no known time."""
+        self._began_s, self._last_s = -math.inf, now_s
 
     def tell(self, now_s: float, ahead_s: float) -> None:
         """Some came. ahead_s: how far is planned ahead; what comes again within that is of the same spell."""
         if now_s - self._last_s > ahead_s:
-            if self._last_s > -math.inf:
-                self._lengths_s = (*self._lengths_s, self._last_s - self._began_s)[-_REMEMBERED:]
+            if self._began_s > -math.inf:
+                self.lengths_s = (*self.lengths_s, self._last_s - self._began_s)[-_REMEMBERED:]
             self._began_s = now_s
         self._last_s = now_s
 
@@ -34,10 +40,10 @@ class Spells:
 
         1 where this one is longer than all before it, or too few are known.
         """
-        if len(self._lengths_s) < _FEW or ahead_s <= 0:
+        if len(self.lengths_s) < _FEW or ahead_s <= 0:
             return 1.0
         lasted_s, age_s = self._last_s - self._began_s, now_s - self._began_s
-        longer_s = [_LONGER * each for each in self._lengths_s if _LONGER * each >= lasted_s]
+        longer_s = [_LONGER * each for each in self.lengths_s if _LONGER * each >= lasted_s]
         if not longer_s:
             return 1.0
         left_s = (min(max(0.0, each - age_s), ahead_s) for each in longer_s)

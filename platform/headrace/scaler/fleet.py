@@ -410,7 +410,7 @@ class Fleet:
             return
         learned = self._learned[model] = Learned.decode(value)
         known = self.known.get(model)
-        if known is not None and known.calibration.work_s is None:
+        if known is not None:
             known.remember(learned)
 
     def _update_trusted(self, model: str, value: bytes | None) -> None:

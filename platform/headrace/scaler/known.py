@@ -13,7 +13,9 @@ from headrace.core.arrivals import Arrivals
 from headrace.core.calibration import Calibration, Mean, Sample
 from headrace.core.conservation import Account
 from headrace.core.costs import Cost, Costs
+from headrace.core.experience import Experience
 from headrace.core.glimpse import Glimpse, Seen, glimpse
+from headrace.core.lulls import Lulls
 from headrace.core.pacing import Pace, PaceRules
 from headrace.core.pauses import Pauses
 from headrace.core.planning import Crew, Load, Plan, Rules, Share, horizon_s, plan
@@ -247,10 +249,25 @@ class Known:
             self.calibration = self._before.pop(_build(deployed), guess)
         self.deployed = deployed
 
+    @property
+    def experience(self) -> Experience:
+        """What its pauses, spells and lulls have taught."""
+        return Experience(self.pauses.lengths_s, self.arrivals.spells_s, self.pace.lulls.lengths_s)
+
     def remember(self, learned: Learned) -> None:
-        """What a scaler before us has learned."""
+        """What another scaler has learned, which knows better as long as we have not looked ourselves."""
+        if self.depth is not None:
+            return
+        self._resume(Experience(learned.pauses_s, learned.spells_s, learned.lulls_s))
+        if self.calibration.busy_s:
+            return  # workers have told us themselves
         costs = Costs() if learned.cost is None else Costs(Cost(*learned.cost))
         self.calibration = Calibration(learned.work_s, Mean(*learned.mean), learned.starts_s, costs=costs)
+
+    def _resume(self, experience: Experience) -> None:
+        """With what is known, and nothing going on."""
+        self.pauses, self.arrivals = Pauses(experience.pauses_s), Arrivals(experience.spells_s)
+        self.pace = replace(self.pace, lulls=Lulls.after(experience.lulls_s))
 
     def hear(self, before: WorkerHeartbeat, now: WorkerHeartbeat) -> None:
         """What a worker of this version did between two heartbeats."""
@@ -291,7 +308,10 @@ class Known:
     def measure(self, depth: Depth, now_s: float, *, is_served: bool = True) -> None:
         """What lies in its topics now. is_served: some worker of it is heard, and has begun to serve."""
         if self.depth is None:
-            self.busy_at_s = self.busy_at_s or now_s
+            # Another may have acted until now: what came meanwhile came nobody knows when.
+            if not self.busy_at_s or depth.total != self.arrivals.total:
+                self.busy_at_s = now_s
+            self._resume(self.experience)
         self.busy_at_s = min(self.busy_at_s, now_s)  # a clock may be set back
         self.depth = depth
         self.arrivals.tell(depth.total, now_s)

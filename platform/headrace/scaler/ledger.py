@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from headrace.contracts.decisions import Decision, Learned
+from headrace.core.calibration import Calibration
+from headrace.core.experience import Experience
 from headrace.core.scaling import Phase, Worker
 from headrace.scaler.known import Known
 
@@ -22,6 +24,7 @@ class Ledger:
         self._seq = 0
         self._decided: dict[str, Decision] = {}
         self._learned: dict[str, Learned] = {}
+        self._experience: dict[str, Experience] = {}
 
     def decisions(
         self,
@@ -54,24 +57,33 @@ class Ledger:
             calibration = each.calibration
             if calibration.work_s is None and not calibration.starts_s:
                 continue
-            now = Learned(
+            before = self._learned.get(model)
+            if before is not None and now_s - before.at_s < _LEARNED_S:
+                continue
+            experience = each.experience
+            if before is not None and experience == self._experience[model]:
+                if not _differs(before, calibration):
+                    continue
+            self._experience[model], brief = experience, experience.brief()
+            self._learned[model] = Learned(
                 model=model,
                 work_s=calibration.work_s,
                 mean=calibration.mean,
                 cost=calibration.costs.cost,
                 starts_s=calibration.starts_s,
+                pauses_s=brief.pauses_s,
+                spells_s=brief.spells_s,
+                lulls_s=brief.lulls_s,
                 at_s=now_s,
             )
-            before = self._learned.get(model)
-            if before is None or (now_s - before.at_s >= _LEARNED_S and _differs(before, now)):
-                self._learned[model] = now
-                found.append(now)
+            found.append(self._learned[model])
         return found
 
     def forget(self, model: str) -> None:
         """It is no longer deployed."""
         self._decided.pop(model, None)
         self._learned.pop(model, None)
+        self._experience.pop(model, None)
 
     def _is_due(self, known: Known, now_s: float) -> bool:
         before = self._decided.get(known.deployed.name)
@@ -121,7 +133,7 @@ class Ledger:
         )
 
 
-def _differs(before: Learned, now: Learned) -> bool:
+def _differs(before: Learned, now: Calibration) -> bool:
     if before.starts_s != now.starts_s or (before.work_s is None) != (now.work_s is None):
         return True
     return abs((now.work_s or 0.0) - (before.work_s or 0.0)) > _CHANGE * (before.work_s or 0.0)

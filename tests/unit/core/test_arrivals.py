@@ -5,8 +5,8 @@ import pytest
 from headrace.core.arrivals import Arrivals
 
 
-def fed(counts, every_s=1.0, start=1000):
-    arrivals, total, now_s = Arrivals(), start, 0.0
+def fed(counts, every_s=1.0, start=1000, spells_s=()):
+    arrivals, total, now_s = Arrivals(spells_s), start, 0.0
     arrivals.tell(total, now_s)
     for count in counts:
         now_s += every_s
@@ -66,13 +66,32 @@ def test_what_comes_in_spells_is_expected_for_as_long_as_one_lasts():
     spell = [3] * 90 + [0] * 500
     first, now_s = fed([3] * 60)
     assert first.per_s(now_s, 60) == pytest.approx(3.0, rel=0.05), "nobody knows yet"
-    later, now_s = fed(spell * 3 + [3] * 60)
+    # Of those that the first look found there nobody knows for how long they had come.
+    later, now_s = fed(spell * 4 + [3] * 60)
     # For 1.1 * 89 - 59 of the 60 seconds ahead.
     assert later.per_s(now_s, 60) == pytest.approx(3.0 * 38.9 / 60, rel=0.05)
-    over, now_s = fed(spell * 3 + [3] * 90)
+    over, now_s = fed(spell * 4 + [3] * 90)
     assert over.per_s(now_s, 60) == pytest.approx(3.0 * 8.9 / 60, rel=0.05)
-    longer, now_s = fed(spell * 3 + [3] * 110)
+    longer, now_s = fed(spell * 4 + [3] * 110)
     assert longer.per_s(now_s, 60) == pytest.approx(3.0, rel=0.05), "it is longer than all before it"
+
+
+def test_the_spell_that_the_first_look_falls_into_is_not_counted():
+    spell = [3] * 30 + [0] * 100
+    joined, _ = fed(spell * 3)
+    assert joined.spells_s == (29.0,), "the last one may go on"
+    begun, _ = fed(spell * 3, start=0)
+    assert begun.spells_s == (29.0, 29.0), "none had ever come before"
+    quiet, _ = fed([0] * 61 + spell * 3)
+    assert quiet.spells_s == (29.0, 29.0), "none had come for longer than is planned ahead"
+
+
+def test_spells_of_before_are_known_from_the_start():
+    new, now_s = fed([0] * 100 + [3] * 25)
+    taught, _ = fed([0] * 100 + [3] * 25, spells_s=(29.0,) * 3)
+    # For 1.1 * 29 - 24 of the 60 seconds ahead.
+    assert taught.per_s(now_s, 60) == pytest.approx(new.per_s(now_s, 60) * 7.9 / 60)
+    assert taught.spells_s == (29.0,) * 3
 
 
 def test_nothing_is_expected_after_a_window_of_silence():

@@ -54,3 +54,15 @@ def test_a_moment_is_no_lull():
 def test_the_latest_count():
     lulls, _ = fed(*waves(100, 2, 20))
     assert lulls.levels[1].lengths_s == (20.0,) * 32
+
+
+def test_those_of_before_count_and_none_goes_on():
+    before, _ = fed(*waves(4, 5, 300), *([5] * 5))
+    lulls = Lulls.after(before.lengths_s).told(1, 9000.0)
+    assert lulls.lengths_s == before.lengths_s
+    assert lulls.kept(5, 30.0, 1e6) == 5, "since when four are too many is not known"
+    lulls = lulls.told(5, 9100.0)
+    assert lulls.lengths_s == before.lengths_s, "nor for how long they were"
+    lulls = lulls.told(1, 9200.0)
+    assert lulls.kept(5, 30.0, 9205.0) == 5
+    assert lulls.kept(5, 30.0, 9211.0) == 1

@@ -25,6 +25,14 @@ def test_the_latest_count():
     assert pauses.lengths_s == (20.0,) * 32
 
 
+def test_those_of_before_count_and_the_first_look_ends_none():
+    pauses = Pauses((20.0, 30.0))
+    pauses.tell(1000.0)
+    assert pauses.lengths_s == (20.0, 30.0)
+    pauses.tell(1040.0)
+    assert pauses.lengths_s == (20.0, 30.0, 40.0)
+
+
 def test_of_few_pauses_nothing_is_known():
     assert keep_s((), 30.0) is None
     assert keep_s((40.0, 40.0), 30.0) is None

@@ -48,6 +48,19 @@ def test_what_comes_again_within_the_time_ahead_is_of_one_spell():
     assert apart.share(60.0, now_s) == 0.0
 
 
+def test_what_goes_on_when_the_look_begins_is_not_counted():
+    found = Spells((30.0,) * 3)
+    found.join(0.0)
+    for now_s in range(10, 25):
+        found.tell(float(now_s), 60.0)
+    assert found.share(60.0, 24.0) == 1.0, "it may last for longer than all before it"
+    found.tell(100.0, 60.0)
+    assert found.lengths_s == (30.0,) * 3
+    assert found.share(40.0, 113.0) == pytest.approx(20 / 40)
+    found.tell(200.0, 60.0)
+    assert found.lengths_s == (30.0, 30.0, 30.0, 0.0)
+
+
 def test_the_latest_count():
     found, now_s = fed(*([500] * 5), *([30] * 32), 13)
     assert found.share(40.0, now_s) == pytest.approx(20 / 40)

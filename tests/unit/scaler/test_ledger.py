@@ -75,5 +75,18 @@ def test_what_was_learned_is_written_when_it_has_changed(known):
     assert ledger.learned({"chat": known}, 10.0)[0].starts_s == (10.0, 12.0)
 
 
+def test_what_was_learned_of_pauses_is_written_when_there_is_more(known):
+    ledger = Ledger()
+    assert ledger.learned({"chat": known}, 0.0)[0].pauses_s == ()
+    known.pauses.tell(100.0)
+    assert not ledger.learned({"chat": known}, 100.0), "it has just had something to do"
+    known.pauses.tell(150.04)
+    assert ledger.learned({"chat": known}, 150.0)[0].pauses_s == (50.0,)
+    known.pauses.tell(170.04)
+    assert not ledger.learned({"chat": known}, 159.0), "not every moment"
+    assert ledger.learned({"chat": known}, 171.0)[0].pauses_s == (50.0, 20.0)
+    assert not ledger.learned({"chat": known}, 1000.0)
+
+
 def test_nothing_learned_is_nothing_written():
     assert not Ledger().learned({"chat": Known(deployed(), ScalerSettings())}, 0.0)
