@@ -10,7 +10,7 @@ import httpx
 from tests.stack import START_S, Stack, wait_until
 
 from headrace.contracts import headers as h
-from headrace.contracts.decisions import Decision, Leader
+from headrace.contracts.decisions import Decision, Leader, Learned
 from headrace.contracts.topics import Topics
 from headrace.core.ports import Record
 from headrace.kafka.reader import PartitionReader
@@ -95,6 +95,13 @@ class Elastic:
         """Process ids of the scalers that acted, one after the other."""
         records = (each for each in self.read(_TOPICS.scaler) if each.key == b"leader")
         return [pid for pid, _ in groupby(Leader.decode(each.value or b"").pid for each in records)]
+
+    def learned(self) -> Learned:
+        """What the next scaler would be told of this model."""
+        key = f"learned/{self.model}".encode()
+        return Learned.decode(
+            [each.value for each in self.read(_TOPICS.scaler) if each.key == key][-1] or b""
+        )
 
     def answers(self) -> Counter[str]:
         """How often each request was answered."""

@@ -168,11 +168,18 @@ def test_another_acts_when_the_actor_is_killed(elastic: Elastic, tmp_path: Path)
         )
     try:
         wait_until(lambda: "ready" in log.read_text(), "the second scaler")
+
+        def is_taught() -> bool:
+            # Requests come one at a time, with nothing between them for longer than is planned ahead.
+            elastic.ask()
+            elastic.until_none()
+            return bool(elastic.learned().spells_s)
+
         # It stands by: the first one goes on acting.
-        elastic.ask()
+        wait_until(is_taught, "something that is learned", 60)
         assert len(elastic.leaders()) == 1
-        elastic.until_none()
         count = len(elastic.started())
+        taught, killed_at_s = elastic.learned(), time.time()
 
         killed_s = time.monotonic()
         os.kill(elastic.stack.pids["scaler"], 9)
@@ -181,6 +188,10 @@ def test_another_acts_when_the_actor_is_killed(elastic: Elastic, tmp_path: Path)
         # The one that stood by, or the one that the supervisor has started in its place.
         assert elastic.leaders()[-1] != elastic.stack.pids["scaler"]
         assert took_s < 12, "the session is 6 s"
+        wait_until(lambda: elastic.learned().at_s > killed_at_s, "what the next one knows", 30)
+        known = elastic.learned()
+        assert known.spells_s[: len(taught.spells_s)] == taught.spells_s
+        assert known.pauses_s[: len(taught.pauses_s)] == taught.pauses_s
         elastic.ask()
 
         assert len(elastic.started()) == count + 1

@@ -7,14 +7,17 @@ that was going on then is none.
 from typing import Final, NamedTuple
 
 _LULLS: Final = 1024
-"""Of all numbers of workers together, so that a record stays below 10 kB."""
+"""Of all numbers of workers together: a record of about 10 kB at most."""
 _LEAST: Final = 4
 """Of each number: with fewer nothing would be known of it."""
 _PLACES: Final = 1
 
 
 class Experience(NamedTuple):
-    """The latest lengths, oldest first, as the three remember them. lulls_s: of one worker, of two, and so on."""
+    """The latest lengths, oldest first, as the three remember them.
+
+    lulls_s: of one worker, of two, and so on.
+    """
 
     pauses_s: tuple[float, ...] = ()
     spells_s: tuple[float, ...] = ()

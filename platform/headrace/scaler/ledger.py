@@ -55,16 +55,10 @@ class Ledger:
         found = []
         for model, each in known.items():
             calibration = each.calibration
-            if calibration.work_s is None and not calibration.starts_s:
+            if not self._has_learned(each, now_s):
                 continue
-            before = self._learned.get(model)
-            if before is not None and now_s - before.at_s < _LEARNED_S:
-                continue
-            experience = each.experience
-            if before is not None and experience == self._experience[model]:
-                if not _differs(before, calibration):
-                    continue
-            self._experience[model], brief = experience, experience.brief()
+            self._experience[model] = each.experience
+            brief = each.experience.brief()
             self._learned[model] = Learned(
                 model=model,
                 work_s=calibration.work_s,
@@ -84,6 +78,18 @@ class Ledger:
         self._decided.pop(model, None)
         self._learned.pop(model, None)
         self._experience.pop(model, None)
+
+    def _has_learned(self, known: Known, now_s: float) -> bool:
+        """Whether there is something to write, and time to."""
+        model, calibration = known.deployed.name, known.calibration
+        if calibration.work_s is None and not calibration.starts_s:
+            return False
+        before = self._learned.get(model)
+        if before is None:
+            return True
+        if now_s - before.at_s < _LEARNED_S:
+            return False
+        return known.experience != self._experience[model] or _differs(before, calibration)
 
     def _is_due(self, known: Known, now_s: float) -> bool:
         before = self._decided.get(known.deployed.name)

@@ -28,7 +28,5 @@ def test_the_latest_of_each_number_and_fewer_where_numbers_are_many(levels, each
 def test_a_record_stays_small(levels):
     long = tuple(10_000.0 + each / 7 for each in range(32))
     told = Experience(long, long, (long,) * levels).brief()
-    event = Learned(
-        model="m", at_s=0.0, pauses_s=told.pauses_s, spells_s=told.spells_s, lulls_s=told.lulls_s
-    )
+    event = Learned(model="m", at_s=0.0, pauses_s=told.pauses_s, spells_s=told.spells_s, lulls_s=told.lulls_s)
     assert len(event.encode()) < 12_000
