@@ -2,7 +2,7 @@
 
 import pytest
 from tests.unit.scaler.test_fleet import TOPICS, record
-from tests.unit.scaler.test_known import deployed, worker
+from tests.unit.scaler.test_known import beat, deployed, worker
 
 from headrace.contracts.decisions import Learned
 from headrace.core.experience import Experience
@@ -116,6 +116,13 @@ def test_whoever_acts_knows_better_than_its_own_record():
     taught = scaler.known.experience
     scaler.fleet.update([learned()])
     assert scaler.known.experience == taught
+
+
+def test_costs_that_it_has_heard_of_itself_are_not_taken_from_another():
+    scaler = Scaler()
+    scaler.known.hear(beat(), beat(100, 10.0, 40.0))
+    scaler.fleet.update([learned()])
+    assert (scaler.known.work_s, scaler.known.experience) == (pytest.approx(0.1), TAUGHT)
 
 
 @pytest.mark.parametrize("is_deployed", [True, False])
