@@ -7,6 +7,7 @@ from lightkube import AsyncClient
 from lightkube.models.autoscaling_v1 import ScaleSpec
 from lightkube.models.core_v1 import ResourceQuotaSpec
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apps_v1 import Deployment as RawDeployment
 from lightkube.resources.apps_v1 import DeploymentScale
 from lightkube.resources.core_v1 import Node, NodeStatus, Pod, PodEviction, PodStatus, ResourceQuota
 from lightkube.resources.rbac_authorization_v1 import Role
@@ -288,6 +289,33 @@ async def test_versions_and_models_that_are_done_leave_nothing(one: Bench) -> No
     await one.until(lambda: not one.units, "none")
     await one.act(targets=[])
     assert await one.deployments() == {}
+
+
+async def test_a_deployment_that_another_needs_at_that_moment_is_not_deleted(
+    one: Bench, given: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one.act(start=1)
+    await one.act(stop=await one.until_running(1))
+    await one.until(lambda: not one.units, "none")
+    async with bench(given, one.client, one.namespace) as newer:
+        get = one.actuator._cluster.get
+
+        async def get_and_be_late(name: str) -> RawDeployment:
+            found = await get(name)
+            await newer.act(start=1, epoch=2)
+            return found
+
+        monkeypatch.setattr(one.actuator._cluster, "get", get_and_be_late)
+
+        await one.act(targets=[])
+
+        (name,) = await newer.until_running(1)
+        assert (await one.deployments())[NAME].spec.replicas == 1
+        # Once nobody needs it, it goes.
+        await newer.act(stop=[name], epoch=2)
+        await newer.until(lambda: not newer.units, "none")
+        await newer.act(targets=[], epoch=2)
+        assert await one.deployments() == {}
 
 
 async def test_a_changed_template_reaches_the_pods(

@@ -65,8 +65,8 @@ class Held:
         self.raw[name].spec.replicas = replicas
         return self._keep(self.raw[name]).revision
 
-    async def delete_deployment(self, name: str) -> None:
-        self._do("delete", name)
+    async def delete(self, raw: RawDeployment) -> None:
+        self._do("delete", raw.metadata.name)
 
     async def value(self, pod: str, cost: int | None) -> None:
         self._do("value", pod, cost)

@@ -1,5 +1,6 @@
 """What becomes of errors that a real API server does not give on demand; the rest is in tests/kubernetes."""
 
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 import yaml
 from lightkube import AsyncClient, KubeConfig
+from lightkube.resources.apps_v1 import Deployment
 
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.scaler.actuators.kubernetes.cluster import PODS, Cluster
@@ -85,6 +87,23 @@ async def test_a_list_that_is_none(answering: Answering, answer) -> None:
 async def test_a_watch_that_breaks(answering: Answering, answer) -> None:
     with pytest.raises(Unavailable, match="watch pods"):
         await watched(answering(answer))
+
+
+async def test_only_what_was_read_is_deleted(tmp_path: Path) -> None:
+    cluster = Cluster(KubernetesSettings(kubeconfig=kubeconfig(tmp_path / "config", {"token": "t"})))
+    seen = []
+
+    def changed(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.content))
+        return httpx2.Response(409, json={"message": "the UID or resourceVersion differs", "code": 409})
+
+    transport = httpx2.MockTransport(changed)
+    cluster._client = AsyncClient(KubeConfig.from_file(tmp_path / "config").get(), transport=transport)
+    meta = {"name": "chat-1", "uid": "u-1", "resourceVersion": "7"}
+    spec = {"selector": {}, "template": {}}
+    await cluster.delete(Deployment.from_dict({"metadata": meta, "spec": spec}))
+    assert [each["preconditions"] for each in seen] == [{"uid": "u-1", "resourceVersion": "7"}]
+    await cluster.close()
 
 
 async def test_a_program_that_does_not_log_us_in(tmp_path: Path) -> None:

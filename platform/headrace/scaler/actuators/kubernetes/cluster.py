@@ -10,11 +10,11 @@ import httpx2
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.core.exceptions import ConfigError, NotReadyError
 from lightkube.models.autoscaling_v1 import ScaleSpec
-from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.models.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from lightkube.resources.apps_v1 import Deployment as RawDeployment
 from lightkube.resources.apps_v1 import DeploymentScale
 from lightkube.resources.core_v1 import Pod as RawPod
-from lightkube.types import CascadeType, PatchType
+from lightkube.types import PatchType
 
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.scaler.actuators.kubernetes import names, reading
@@ -117,10 +117,18 @@ class Cluster:
                 return None
         return int((done.metadata and done.metadata.resourceVersion) or 0)
 
-    async def delete_deployment(self, name: str) -> None:
-        """It goes; so do its pods, if it has any."""
+    async def delete(self, raw: RawDeployment) -> None:
+        """A Deployment goes, and its pods with it, unless it was changed by another since it was read."""
+        assert raw.metadata is not None, "it was read before"
+        unchanged = Preconditions(uid=raw.metadata.uid, resourceVersion=raw.metadata.resourceVersion)
+        core: Any = self._client._client  # what is public says no conditions
+        request = core.prepare_request("delete", RawDeployment, name=raw.metadata.name)
+        request.data = DeleteOptions(preconditions=unchanged, propagationPolicy="Background").to_dict()
         with _said("delete", "deployments"):
-            await self._client.delete(RawDeployment, name, cascade=CascadeType.BACKGROUND)
+            try:
+                core.raise_for_status(await core.send(core.build_adapter_request(request)))
+            except ApiError as error:
+                _unless_changed(error)
 
     async def value(self, pod: str, cost: int | None) -> Pod | None:
         """Say what it costs to delete the pod; None takes the word back. Gives the pod, unless it is gone."""

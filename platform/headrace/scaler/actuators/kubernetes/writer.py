@@ -63,9 +63,11 @@ class Writer:
         await self._change(known, 0, epoch)
 
     async def delete(self, known: Deployment, epoch: int) -> None:
-        """Remove a Deployment without pods, unless another has given it some since."""
-        await self._fresh(known, epoch)
-        await self._cluster.delete_deployment(known.name)
+        """Remove a Deployment without pods, unless another has given it some since, even a moment ago.
+
+        Whatever else has changed it: the next decision looks again.
+        """
+        await self._cluster.delete(await self._fresh(known, epoch))
 
     def is_old(self, known: Deployment) -> bool:
         """Whether its pods are made from a template that has changed since."""
