@@ -1,9 +1,14 @@
 """The `ray` actuator on a real cluster, by the suite, and what only Ray can show."""
 
+import contextlib
+import os
+import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -27,6 +32,45 @@ from headrace.settings import load
 __all__ = ["settings"]
 
 pytestmark = pytest.mark.timeout(180)
+
+OLD = """
+import ray, sys
+class Old:
+    async def open(self):
+        return "0.0.1"
+    async def epoch(self):
+        return 5
+ray.init(address=sys.argv[1], namespace=sys.argv[2], log_to_driver=False)
+old = ray.remote(Old).options(name="ledger", lifetime="detached", num_cpus=0).remote()
+ray.get(old.open.remote())
+print("there", flush=True)
+sys.stdin.read()
+"""
+"""As scalers of another release would have left it."""
+
+HOLDER = """
+import ray, sys, time
+class Holder:
+    async def here(self):
+        pass
+ray.init(address=sys.argv[1], namespace=sys.argv[2], log_to_driver=False)
+head = "node:__internal_head__"
+holder = ray.remote(Holder).options(num_cpus=0, resources={head: ray.available_resources()[head]}).remote()
+ray.get(holder.here.remote())
+print("held", flush=True)
+while "ledger" not in ray.util.list_named_actors():
+    time.sleep(0.1)
+print("ordered", flush=True)
+sys.stdin.read()
+"""
+"""Leaves no place for a ledger, and tells when there is one that waits."""
+
+SCALER = """
+import asyncio
+from headrace.scaler.actuators import catalog
+from headrace.settings import load
+asyncio.run(catalog.create(load()).start())
+"""
 
 
 @pytest.fixture
@@ -133,6 +177,47 @@ class TestRay(Handling):
             assert (told.unit.id, told.cause) == (name, Cause.KILLED)
             await self.order(actuator)
 
+    async def test_a_ledger_of_another_release_gives_way_to_later_epochs_only(
+        self, make: Make, cluster: Cluster
+    ) -> None:
+        with beside(cluster, OLD) as other:
+            assert other.stdout.readline() == "there\n"
+            (old,) = cluster.actors("Old")
+            standby = make()
+            await standby.start()
+            assert "of headrace 0.0.1" in why_unknown(standby)
+            async with self.started(make) as actuator:
+                for epoch, why in ((4, "a later epoch (5, ours is 4)"), (5, "installed on the head?")):
+                    await actuator.lead(epoch)
+                    await self.until(lambda why=why: why in why_unknown(actuator), "a refusal")
+                assert cluster.actors("Old") == [old], "scalers that do not lead, or no more, leave it alone"
+
+                await actuator.lead(6)
+
+                for each in (actuator, standby):
+                    await self.until(lambda each=each: not is_unknown(each), "a ledger of ours")
+                assert cluster.actors("Old") == []
+                with pytest.raises(Unavailable, match=r"a later epoch \(6, ours is 5\)"):
+                    await actuator.act(Orders(5))
+                await self.order(actuator, epoch=6)
+            await standby.stop()
+
+    async def test_a_driver_that_waits_for_its_ledger_ends_with_the_scaler(
+        self, make: Make, cluster: Cluster
+    ) -> None:
+        with beside(cluster, HOLDER) as holder:
+            assert holder.stdout.readline() == "held\n"
+            scaler = subprocess.Popen([sys.executable, "-c", SCALER], start_new_session=True)
+            assert holder.stdout.readline() == "ordered\n"
+            (driver,) = psutil.Process(scaler.pid).children()
+            try:
+                scaler.kill()
+                scaler.wait()
+                await self.until(lambda: not is_running(driver), "the end of the driver")
+            finally:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    driver.kill()
+
     async def order_in_vain(self, actuator: Actuator, number: int = 1, epoch: int = 1) -> list[str]:
         """Workers for which there is no room; waits until it is said."""
         assert not any(notes(actuator).values())
@@ -149,11 +234,33 @@ def notes(actuator: Actuator) -> dict[str, str]:
 
 
 def is_unknown(actuator: Actuator) -> bool:
+    return bool(why_unknown(actuator))
+
+
+def why_unknown(actuator: Actuator) -> str:
     try:
         actuator.units()
-    except Unavailable:
-        return True
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
+def is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+@contextmanager
+def beside(cluster: Cluster, code: str) -> "Iterator[subprocess.Popen[str]]":
+    """A driver of Ray in the actuator's namespace that is none of ours."""
+    command = [sys.executable, "-c", code, cluster.address, os.environ["HEADRACE_RAY_NAMESPACE"]]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 async def test_a_cluster_that_is_not_there_is_told_in_a_sentence(settings, monkeypatch) -> None:

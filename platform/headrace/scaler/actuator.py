@@ -107,6 +107,10 @@ class Actuator(Protocol):
         """This scaler ends. Units that would end with it are drained; those of a cluster go on."""
         ...
 
+    async def lead(self, epoch: int) -> None:
+        """This scaler acts; said before each decision. epoch: as its orders will have it."""
+        ...
+
     async def stand_back(self) -> None:
         """Another scaler acts from here on."""
         ...

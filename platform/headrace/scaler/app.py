@@ -193,6 +193,7 @@ class Scaler:
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
+        await self.actuator.lead(epoch)
         is_read = await self._look()
         now_s = time.time()
         units = self.actuator.units()

@@ -100,6 +100,7 @@ class Handling:
         """An instance that works; what it has started is ended."""
         actuator = make()
         await actuator.start()
+        await actuator.lead(1)
         try:
             yield actuator
         finally:

@@ -66,6 +66,7 @@ class Actuator:
 
     def __init__(self, *units):
         self.changed = asyncio.Event()
+        self.led = None
         self.found = {unit.id: unit for unit in units}
         self.orders = []
 
@@ -77,6 +78,9 @@ class Actuator:
 
     def exits(self):
         return []
+
+    async def lead(self, epoch):
+        self.led = epoch
 
     async def stand_back(self):
         """Nothing goes for that."""
@@ -136,6 +140,20 @@ async def test_whoever_takes_over_and_cannot_read_keeps_all_workers(scaler, kafk
     await scaler._tick()
     assert scaler.actuator.orders[-1].ends == []
     assert scaler.actuator.orders[-1].targets == {"chat": 2}
+
+
+async def test_who_leads_says_so_even_where_units_are_not_known(scaler, kafka):
+    def unknown():
+        raise Unavailable("the ledger is of another release")
+
+    scaler.actuator.units = unknown
+    kafka.epoch, kafka.may_lead = None, False
+    await scaler._tick()
+    assert scaler.actuator.led is None
+    kafka.epoch = 7
+    with pytest.raises(Unavailable):
+        await scaler._tick()
+    assert scaler.actuator.led == 7
 
 
 async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scaler, kafka):

@@ -48,6 +48,9 @@ class Processes:
         if self._watchers:
             await asyncio.wait(self._watchers, timeout=self._settings.scaler.drain_s + 5)
 
+    async def lead(self, epoch: int) -> None:
+        """Nobody else starts or ends our children."""
+
     async def stand_back(self) -> None:
         """Let every worker drain."""
         for worker_id in list(self._held):

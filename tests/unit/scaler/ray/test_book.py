@@ -19,7 +19,7 @@ def carried_out(book: Book, given: Order) -> bool:
 
 
 def test_orders_of_an_earlier_epoch_are_refused():
-    book = Book("new")
+    book = Book("new", -1)
     assert carried_out(book, order(3))
     assert carried_out(book, order(3))
     assert carried_out(book, order(4))
@@ -27,7 +27,7 @@ def test_orders_of_an_earlier_epoch_are_refused():
 
 
 def test_who_begins_to_lead_must_have_seen_the_last_orders():
-    book = Book("new")
+    book = Book("new", -1)
     assert carried_out(book, order(3))
     book.put(UNIT)
     assert carried_out(book, order(3, version=1)), "its own orders are no news to it"
@@ -36,11 +36,21 @@ def test_who_begins_to_lead_must_have_seen_the_last_orders():
 
 
 def test_a_new_ledger_takes_nothing_that_rests_on_the_old_one():
-    assert "started anew" in Book("new").refusal(order(9, ledger="old"))
+    assert "started anew" in Book("new", -1).refusal(order(9, ledger="old"))
+
+
+def test_a_ledger_that_took_the_place_of_another_knows_for_whom():
+    book = Book("new", 6)
+    assert "later epoch (6, ours is 5)" in book.refusal(order(5))
+    book.put(UNIT)
+    assert carried_out(book, order(6))
+    assert book.epoch == 6
+    assert carried_out(book, order(7, version=book.version))
+    assert book.epoch == 7
 
 
 def test_a_change_is_a_new_version():
-    book = Book("new")
+    book = Book("new", -1)
     assert book.put(UNIT)
     version = book.version
     assert not book.put(UNIT)
@@ -48,7 +58,7 @@ def test_a_change_is_a_new_version():
 
 
 def test_ends_are_kept_until_they_are_told():
-    book = Book("new")
+    book = Book("new", -1)
     for name in ("w-1", "w-2"):
         unit = Unit(name, "chat", "v1", 100.0)
         book.put(unit)

@@ -47,6 +47,9 @@ class Keda:
         """Streams end; pods go on."""
         await self.stand_back()
 
+    async def lead(self, epoch: int) -> None:
+        """KEDA keeps no epoch."""
+
     async def stand_back(self) -> None:
         """Numbers of a scaler that does not act are none."""
         if self._server.is_open:

@@ -80,6 +80,9 @@ class Kubernetes:
         await self._deployments.stop()
         await self._pods.stop()
 
+    async def lead(self, epoch: int) -> None:
+        """A Deployment learns it when it is changed."""
+
     async def stand_back(self) -> None:
         """Pods go on. Whoever acts tells of their ends."""
         self._acts = False

@@ -46,6 +46,7 @@ class RayActuator:
         self._answer: asyncio.Future[str] | None = None
         self._fenced: tuple[int, str] | None = None
         self._acts = False
+        self._waits = False
         self.changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -75,13 +76,18 @@ class RayActuator:
         self._bridge = None
         self._mirror.lose("This scaler has left the Ray cluster")
 
+    async def lead(self, epoch: int) -> None:
+        """Tell of ends from now on. A ledger of another release gives way to nobody else."""
+        self._acts = True
+        if self._waits and self._bridge is not None:
+            self._bridge.ask(Ask(leads=epoch))
+
     async def stand_back(self) -> None:
         """Another scaler acts, and tells of ends."""
         self._acts = False
 
     def units(self) -> Mapping[str, Unit]:
         """Actors whose worker has not ended, also those that wait for resources; `note` says for which."""
-        self._acts = True
         return self._mirror.units()
 
     def exits(self) -> list[Exit]:
@@ -138,17 +144,32 @@ class RayActuator:
             failures += 1
 
     def _hear(self, word: Word) -> None:
+        if word.waits:
+            self._wait(word.waits)
         if word.state is not None:
+            self._waits = False
             if self._mirror.reflect(word.state):
                 self.changed.set()
-            if self._first is not None and not self._first.done():
-                self._first.set_result(None)
+            self._begin()
         if word.answered and self._answer is not None and not self._answer.done():
             self._answer.set_result(word.refused)
 
+    def _begin(self) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+
+    def _wait(self, why: str) -> None:
+        """Stand by: whatever is there, another scaler works with it."""
+        self._waits = True
+        if self._mirror.why_unknown != why:
+            _log.warning("%s", why)
+            self._mirror.lose(why)
+            self.changed.set()
+        self._begin()
+
     def _lose(self, why: str) -> None:
         _log.warning("%s", why)
-        self._bridge = None
+        self._bridge, self._waits = None, False
         self._mirror.lose(why)
         if self._first is not None and not self._first.done():
             self._first.set_exception(SetupError(why))

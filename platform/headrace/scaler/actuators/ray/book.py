@@ -5,12 +5,12 @@ from headrace.scaler.actuators.ray.messages import Numbered, Order, Seen, State
 
 
 class Book:
-    """`name`: tells this ledger from the one before it."""
+    """`name`: tells this ledger from the one before it. epoch: no orders of an earlier one are taken."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, epoch: int) -> None:
         self._name = name
         self._version = 1
-        self._epoch = -1
+        self._epoch = epoch
         self._ordered_at = 0
         self._number = 0
         self._units: dict[str, Unit] = {}
@@ -25,6 +25,11 @@ class Book:
     def version(self) -> int:
         """Rises with every change."""
         return self._version
+
+    @property
+    def epoch(self) -> int:
+        """The latest whose orders were taken."""
+        return self._epoch
 
     def refusal(self, order: Order) -> str:
         """Why an order must not be carried out; empty when it is taken.

@@ -49,19 +49,27 @@ class _Seat:
 class Ledger:
     """Starts, ends and watches workers' actors."""
 
-    def __init__(self) -> None:
-        self._book = Book(uuid.uuid4().hex[:12])
+    def __init__(self, epoch: int) -> None:
+        """epoch: of the scaler that leads and wants this one in place of another; else -1."""
+        self._book = Book(uuid.uuid4().hex[:12], epoch)
         self._seats: dict[str, _Seat] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._turned = asyncio.Event()
 
     async def open(self) -> str:
-        """Find what another ledger has left; returns our version. To be called before all else."""
+        """Find what another ledger has left; returns our version. To be called before all else.
+
+        Scalers of other releases call this and `epoch` too.
+        """
         if self._opening is None:
             self._opening = asyncio.create_task(self._adopt())
         await asyncio.shield(self._opening)
         return __version__
+
+    async def epoch(self) -> int:
+        """The latest whose orders count."""
+        return self._book.epoch
 
     async def watch(self, version: int) -> State:
         """How things stand, as soon as that is another version."""

@@ -65,9 +65,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """From the driver. answered: this is to the order. wrong: there is no connection, and why."""
+    """From the driver. answered: this is to the order. wrong: there is no connection, and why.
+
+    waits: there is one, but no ledger for us yet, and why.
+    """
 
     state: State | None = None
+    waits: str = ""
     answered: bool = False
     refused: str = ""
     wrong: str = ""
@@ -75,10 +79,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """To the driver: an order, or that ends up to this number have been told."""
+    """To the driver: an order, that ends up to this number have been told, or by which epoch we lead."""
 
     order: Order | None = None
     told: int = 0
+    leads: int | None = None
 
 
 NEEDS: Final = TypeAdapter(Needs)
