@@ -18,6 +18,7 @@ _OF_MODELS: Final = (
     *(metrics.STAGES, metrics.LAG, metrics.WAITING_TOKENS, metrics.OLDEST, metrics.UNACCOUNTED),
     *(metrics.WORKERS, metrics.FAILURES),
 )
+_CAUSES: Final = ("overdue", *dict.fromkeys(_ENDS.values()))
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class _Reaction:
 
     began_s: float
     told: int
+    is_decided: bool = False
     is_warm: bool = False
 
 
@@ -68,7 +70,8 @@ class Meters:
     def started(self, model: str, now_s: float) -> None:
         """A worker of the model is about to be started."""
         reaction = self._reactions.get(model)
-        if reaction is not None:
+        if reaction is not None and not reaction.is_decided:
+            reaction.is_decided = True
             self._reacted(model, "decided", now_s - reaction.began_s)
 
     def stopped(self, unit_id: str, now_s: float) -> None:
@@ -105,6 +108,10 @@ class Meters:
         series(metrics.COLD_START, model).set(known.cold_start_s)
         series(metrics.UNACCOUNTED, model).set(known.unaccounted)
         series(metrics.FAILURES, model).set(known.failures.count)
+        # A counter that begins with its first event has not grown, and no alert hears of it.
+        series(metrics.ROLL_BACKS, model)
+        for cause in _CAUSES:
+            series(metrics.WORKER_ENDS, model, cause)
 
     def _tell_idle(self, known: Mapping[str, Known], workers: Sequence[Worker], now_s: float) -> None:
         passed_s = 0.0 if self._told_s is None else now_s - self._told_s

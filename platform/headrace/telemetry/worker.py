@@ -66,6 +66,9 @@ class WorkerTelemetry:
         self.telemetry = telemetry
         self._paths: dict[str, _OfPath] = {}
         self._queued: dict[str, Series] = {}
+        if telemetry.is_on:
+            # Else the first one is where it begins, and nothing has grown that an alert could see.
+            telemetry.instruments.series(metrics.DEAD_LETTERS, served.model)
 
     def begin(self, record: Record, call: Call) -> Work:
         """A request starts."""

@@ -79,6 +79,7 @@ def test_models_that_are_gone_and_scalers_that_do_not_act_say_nothing(meters, ga
 def test_the_reaction_to_a_request_where_no_worker_is(meters, gathered, fleet):
     tick(meters, fleet, Depth(1, 1), [], 10.0)
     meters.started("chat", 10.5)
+    meters.started("chat", 10.5)  # another for the same work
     tick(meters, fleet, Depth(1, 1), [worker(Phase.STARTING)], 11.0)
     tick(meters, fleet, Depth(1, 1), [worker()], 14.0)
     fleet.known["chat"].told += 1
@@ -94,6 +95,13 @@ def test_what_was_cancelled_before_is_no_reaction(meters, gathered, fleet):
     tick(meters, fleet, Depth(1, 2), [], 20.0)
     meters.started("chat", 20.5)
     assert counts(gathered, metrics.REACTION) == {("chat", "decided"): (1, 0.5)}
+
+
+def test_what_alerts_see_grow_is_there_before_it_happens(meters, gathered, fleet):
+    tick(meters, fleet, Depth(0, 0), [], 1.0)
+    assert values(gathered, metrics.ROLL_BACKS) == {("chat",): 0}
+    causes = ("asked", "overdue", "killed", "failed")
+    assert values(gathered, metrics.WORKER_ENDS) == {("chat", cause): 0 for cause in causes}
 
 
 def test_idle_time_is_of_ready_workers_without_requests(meters, gathered, fleet):

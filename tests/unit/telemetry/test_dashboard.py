@@ -64,6 +64,7 @@ def test_the_page_lists_every_metric() -> None:
     rows = re.findall(
         r"^\| `([a-z_.]+)` \| ([a-z]+) \| ([a-z]+) \| ([^|]*) \| ([^|]*) \|$", PAGE.read_text(), re.MULTILINE
     )
+    assert len(rows) == len(METRICS)
     listed = {name: (kind, role, labels.strip()) for name, kind, role, labels, _ in rows}
     assert listed == {
         metric.name: (metric.kind.value, metric.role, ", ".join(f"`{label}`" for label in metric.labels))

@@ -8,6 +8,8 @@ from headrace.telemetry import metrics, otlp
 from headrace.telemetry.instruments import Gathering, NoInstruments
 from headrace.telemetry.metrics import METRICS, Kind
 from headrace.telemetry.scrapes import registry
+from headrace.telemetry.telemetry import Telemetry
+from headrace.telemetry.worker import Served, WorkerTelemetry
 
 ROLES = sorted({metric.role for metric in METRICS})
 
@@ -90,3 +92,16 @@ def test_nobody_looks() -> None:
 def test_names_are_unique_and_labels_are_few() -> None:
     assert len({metric.prometheus_name for metric in METRICS}) == len(METRICS)
     assert all(len(metric.labels) <= 3 for metric in METRICS)
+
+
+def test_a_worker_counts_dead_letters_from_none_on() -> None:
+    """Prometheus sees no growth in a series that begins with its first event."""
+    gathering = Gathering("worker")
+    told = WorkerTelemetry(Served("chat", "echo", "w", "g", {}), Telemetry(is_on=True, instruments=gathering))
+
+    def values() -> list[tuple[tuple[str, ...], float]]:
+        return [(labels, series.now) for labels, series in dict(gathering.all())[metrics.DEAD_LETTERS]]
+
+    assert values() == [(("chat",), 0)]
+    told.set_aside()
+    assert values() == [(("chat",), 1)]
