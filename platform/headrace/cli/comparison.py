@@ -33,7 +33,10 @@ class Setup:
 
 def compare(jobs: Sequence[Job], setup: Setup, names: Sequence[str], until_s: float) -> dict[str, Outcome]:
     """Run each policy on the jobs, and for half an hour longer."""
-    return {name: simulate(jobs, setup.site, _policy(name, jobs, setup), until_s + _TAIL_S) for name in names}
+    return {
+        name: simulate(jobs, setup.site, _policy(name, jobs, setup, until_s), until_s + _TAIL_S)
+        for name in names
+    }
 
 
 def total(each: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
@@ -46,6 +49,7 @@ def total(each: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
             sum_.starts += outcome.starts
             sum_.most += outcome.most
             sum_.waits_s += outcome.waits_s
+            sum_.left_s += outcome.left_s
     return found
 
 
@@ -111,7 +115,7 @@ def draw(outcomes: Mapping[str, Outcome], title: str, path: Path) -> None:
         raise SetupError(f"{path} cannot be written: {error}") from None
 
 
-def _policy(name: str, jobs: Sequence[Job], setup: Setup) -> Policy:
+def _policy(name: str, jobs: Sequence[Job], setup: Setup, until_s: float) -> Policy:
     site, dials = setup.site, setup.dials
     if name == "headrace":
         rules = Rules(dials, PaceRules(idle_s=setup.idle_s))
@@ -119,7 +123,7 @@ def _policy(name: str, jobs: Sequence[Job], setup: Setup) -> Policy:
     if name == "keda":
         return Keda(setup.keda_threshold, dials.max_workers)
     if name == "fixed":
-        return Fixed(setup.fixed if setup.fixed is not None else _peak(jobs, dials))
+        return Fixed(setup.fixed if setup.fixed is not None else _peak(jobs, dials), until_s)
     return Oracle(jobs, site.cold_start_s, dials.drain_target_s, dials.max_workers)
 
 

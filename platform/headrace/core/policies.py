@@ -94,16 +94,18 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Always as many."""
+    """Always as many, until nothing more is to come: no other policy pays for the time after that."""
 
     number: int
+    until_s: float = math.inf
     interval_s: float = 60.0
     reacts: bool = False
     foresees: bool = True
 
     def workers(self, view: View) -> int:
         """The number."""
-        return self.number
+        is_over = view.now_s >= self.until_s and not view.waiting and not view.running
+        return 0 if is_over else self.number
 
 
 _SYNC_S: Final = 15.0

@@ -1,6 +1,7 @@
 """`headrace simulate`: what it reads, prints and draws."""
 
 import json
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,18 @@ def test_policies_side_by_side():
     assert [row["policy"] for row in rows] == ["headrace", "keda", "fixed", "oracle"]
     assert len({row["served"] for row in rows}) == 1
     assert all(row["gpu_hours"] > 0 for row in rows)
+
+
+def test_a_fixed_number_is_there_for_as_long_as_work_comes():
+    done = run(*FAST, "--pattern", "steady", "--policy", "fixed", "--fixed", "2", "--json")
+    assert json.loads(done.output)[0]["gpu_hours"] == pytest.approx(2 * 0.5, abs=0.05)
+
+
+def test_who_serves_nobody_lets_all_wait():
+    done = run(*FAST, "--pattern", "steady", "--policy", "fixed", "--fixed", "0", "--json")
+    (row,) = json.loads(done.output)
+    assert (row["gpu_hours"], row["served"]) == (0, 0)
+    assert row["p50_wait_s"] > 1800
 
 
 def test_a_table_for_people():
@@ -75,6 +88,26 @@ def test_recorded_arrivals(tmp_path):
     assert "trace.csv: 2 requests" in done.output
 
 
+def test_a_mark_of_byte_order_makes_no_header_of_a_request(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"\xef\xbb\xbf0,100,0\n1,100,0\n")
+    assert len(arrivals.read(path, Speed(100.0, 10.0))) == 2
+
+
+def test_times_have_zones_and_none_has_a_summer(tmp_path, monkeypatch):
+    path = tmp_path / "trace.csv"
+    path.write_text("2024-05-12 06:00:00.97+05:30,0,0\n2024-05-12T00:30:02.9700000Z,0,0\n")
+    assert [job.at_s for job in arrivals.read(path, Speed(1.0, 1.0))] == [0.0, 2.0]
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        path.write_text("2024-03-31 01:59:59,0,0\n2024-03-31 03:00:00,0,0\n")
+        assert [job.at_s for job in arrivals.read(path, Speed(1.0, 1.0))] == [0.0, 3601.0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -82,6 +115,13 @@ def test_recorded_arrivals(tmp_path):
         (b"1,2,3\nsoon,2,3\n", "trace.csv:2: not a request: 'soon,2,3'"),
         (b"1,2,3\n1,2\n", "trace.csv:2: not a request: '1,2'"),
         (b"\xff\xfe\n", "is not text"),
+        (b"\n0,nan,1\n", "trace.csv:2: not a request: '0,nan,1'"),
+        (b"time,in,out\n0,1,2\n1,1,-2\n", "trace.csv:3: not a request: '1,1,-2'"),
+        (b"0,1,inf\n", "trace.csv:1: not a request"),
+        (b"nan,1,1\n", "trace.csv:1: not a request"),
+        (b"1,2\n", "trace.csv:1: not a request"),
+        (b"1,2," + b"x" * 200_000, "not text: field larger than field limit"),
+        (b"0,1,1\n1700000000000,1,1\n", "goes on for 19675926 days"),
     ],
 )
 def test_what_is_no_trace(tmp_path, text, why):

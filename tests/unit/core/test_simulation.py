@@ -60,6 +60,18 @@ def test_one_that_starts_can_be_taken_back():
     assert (found.gpu_s, found.waits_s) == (60.0, [])
 
 
+def test_who_is_never_served_has_waited_all_the_same():
+    found = simulate([Job(10.0, 1.0), Job(20.0, 1.0), Job(400.0, 1.0)], SITE, Fixed(0), 300.0)
+    assert (found.waits_s, found.left_s) == ([], [290.0, 280.0])
+    assert (found.wait_s(0.5), found.wait_s(1.0)) == (280.0, 290.0)
+
+
+def test_a_fixed_number_costs_nothing_once_nothing_more_is_to_come():
+    assert simulate([Job(40.0, 1.0)], SITE, Fixed(2, 120.0), 3600.0).gpu_s == 2 * 120.0
+    # What is left over is done first: sixteen of 100 s, four at a time.
+    assert simulate([Job(40.0, 25.0)] * 16, SITE, Fixed(1, 120.0), 3600.0).gpu_s == 480.0
+
+
 def test_what_a_policy_sees():
     policy = Scripted(1, 1, 1)
     simulate([Job(10.0, 1.0), Job(58.0, 2.0)], SITE, policy, 120.0)
