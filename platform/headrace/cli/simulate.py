@@ -1,13 +1,15 @@
 """What policies of scaling would have cost, in virtual time: on made-up or recorded arrivals, or our past."""
 
 import asyncio
+import contextlib
+import math
 from pathlib import Path
 from typing import Annotated, Final
 
 import orjson
 import typer
 
-from headrace.cli import arrivals, comparison
+from headrace.cli import arrivals, comparison, past
 from headrace.cli.comparison import POLICIES, Setup
 from headrace.cli.patterns import PATTERNS, jobs
 from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
@@ -16,7 +18,6 @@ from headrace.contracts.errors import InvalidRequest, SetupError
 from headrace.core import history
 from headrace.core.simulation import Job, Outcome, Site
 from headrace.core.sizing import Dials
-from headrace.kafka.reader import PartitionReader
 from headrace.settings import Settings
 
 _HOUR_S: Final = 3600.0
@@ -76,6 +77,9 @@ def simulate(
         raise SetupError("Name either --arrivals FILE or --pattern NAME")
     if pattern is not None and pattern not in PATTERNS:
         raise SetupError(f"There is no pattern '{pattern}'; there are {', '.join(PATTERNS)}")
+    _finite(hours, rate, work, prompt_speed, output_speed, cold_start, drain_target, idle, keda_threshold)
+    if plot is not None and models > 1:
+        raise SetupError("--plot draws one model, not several")
     names = _checked(policy)
     dials = Dials(0, max_workers, utilization, drain_target)
     all_work: list[list[Job]] = []
@@ -116,21 +120,27 @@ def replay(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Decide the recorded past of a model anew, by other dials and other policies."""
+    _finite(drain_target, idle, keda_threshold)
     names = _checked(policy)
-    past = asyncio.run(_decisions(settings_for(data_dir), model))
-    if len(past) < 2:  # a time has two ends
+    decided = asyncio.run(_decisions(settings_for(data_dir), model))
+    if len(decided) < 2:  # a time has two ends
         raise SetupError(f"The scaler has decided nothing about a model '{model}' yet")
-    came = history.jobs(past)
+    came = history.jobs(decided)
     if not came:
         raise SetupError(f"No request of '{model}' has been answered yet: what one costs is not known")
     mean_s = sum(job.work_s for job in came) / len(came)
-    site = Site(slots, history.cold_start_s(past))
+    site = Site(slots, history.cold_start_s(decided))
     setup = Setup(site, Dials(0, max_workers, utilization, drain_target), idle, keda_threshold, None, mean_s)
-    seconds = past[-1].at_s - past[0].at_s
+    seconds = history.lasted_s(decided)
     outcomes = comparison.compare(came, setup, names, seconds)
     told = f"{model}: {len(came)} requests in {seconds / _HOUR_S:.2f} hours"
-    spent = f"{history.spent_s(past) / _HOUR_S:.3f} GPU hours were spent"
+    spent = f"{history.spent_s(decided) / _HOUR_S:.3f} GPU hours were spent"
     _show(outcomes, f"{told}, {spent}; cold start {site.cold_start_s:.1f} s", plot, as_json=as_json)
+
+
+def _finite(*numbers: float | None) -> None:
+    if not all(math.isfinite(number or 0.0) for number in numbers):
+        raise SetupError("Options take numbers that end")
 
 
 def _checked(policies: list[str] | None) -> list[str]:
@@ -154,12 +164,11 @@ def _show(outcomes: dict[str, Outcome], title: str, plot: Path | None, *, as_jso
 async def _decisions(settings: Settings, model: str) -> list[Decision]:
     """All that were made about the model, in their order."""
     found = []
-    async with PartitionReader(settings.kafka, {settings.kafka.topics.decisions: None}) as reader:
-        for record in await reader.read_to_end():
-            if record.key != model.encode() or record.value is None:
-                continue
-            try:
-                found.append(Decision.decode(record.value))
-            except InvalidRequest:
-                continue
+    async with past.decisions(settings, "beginning") as reader:
+        async for records in past.all_of(reader):
+            for record in records:
+                if record.key != model.encode() or record.value is None:
+                    continue
+                with contextlib.suppress(InvalidRequest):
+                    found.append(Decision.decode(record.value))
     return found

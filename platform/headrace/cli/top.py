@@ -9,16 +9,17 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from headrace.cli import past
 from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
 from headrace.contracts.decisions import Decision
-from headrace.contracts.errors import InvalidRequest, SetupError
+from headrace.contracts.errors import InvalidRequest
 from headrace.core.ports import Record
-from headrace.kafka.reader import PartitionReader
 from headrace.settings import Settings
 
 _LATEST: Final = 5_000
-"""Each model is decided about at least once a minute."""
-_CONNECT_S: Final = 10.0
+"""Decisions; more where they do not go back for long enough."""
+_EACH_S: Final = 75.0
+"""Each model is decided about at least once a minute, and a busy one every second."""
 _REFRESH_S: Final = 1.0
 _STALE_S: Final = 150.0
 _CLEAR: Final = "\x1b[H\x1b[J"
@@ -44,25 +45,31 @@ def top(
 
 
 async def _show(settings: Settings, *, once: bool, as_json: bool) -> None:
-    reader = PartitionReader(settings.kafka, {settings.kafka.topics.decisions: None}, at=_LATEST)
-    try:
-        async with asyncio.timeout(_CONNECT_S):
-            await reader.start()
-    except TimeoutError:
-        raise SetupError(
-            f"Kafka at {settings.kafka.bootstrap_servers} does not answer; "
-            "`headrace status` says whether the stack runs"
-        ) from None
-    try:
+    number = _LATEST
+    while not await _shown(settings, number, once=once, as_json=as_json):
+        number *= 4
+
+
+async def _shown(settings: Settings, number: int, *, once: bool, as_json: bool) -> bool:
+    """Whether so many decisions say something of each model; if so, shows until it is ended."""
+    async with past.decisions(settings, at=number) as reader:
+        records = [record async for some in past.all_of(reader) for record in some]
+        if not is_enough(records, number):
+            return False
         latest: dict[str, Decision] = {}
-        take(latest, await reader.read_to_end())
+        take(latest, records)
         while True:
             _print(latest, once=once, as_json=as_json)
             if once:
-                return
+                return True
             take(latest, await reader.poll(_REFRESH_S))
-    finally:
-        await reader.stop()
+
+
+def is_enough(records: Sequence[Record], asked: int) -> bool:
+    """Whether they go back for so long that each model must be among them, or to the first of all."""
+    if len(records) < asked:
+        return True
+    return records[-1].timestamp_ms - records[0].timestamp_ms > 1000 * _EACH_S
 
 
 def take(latest: dict[str, Decision], records: Iterable[Record]) -> None:
@@ -85,10 +92,15 @@ def table(decisions: Sequence[Decision], now_s: float) -> str:
         lines.append(f"{first:{widths[0]}}  " + "  ".join(padded))
         if number:
             decision = decisions[number - 1]
-            lines.append(f"  {decision.reason[:_REASON_CHARS]}")
+            lines.append(f"  {_one_line(decision.reason)[:_REASON_CHARS]}")
             if decision.unaccounted:
                 lines.append(f"  {decision.unaccounted} requests are not accounted for")
     return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    """The last words of a worker may have several, and a terminal's codes among them."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _cells(decision: Decision, now_s: float) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class Outcome:
     moments: list[Moment] = field(default_factory=list)
 
     def wait_s(self, share: float) -> float:
-        """So long waits at most `share` of all requests. Who leaves the late ones out has not served sooner."""
+        """So long waits at most `share` of all requests, those that were never served among them."""
         waits_s = self.waits_s + self.left_s
         return quantile(waits_s, share) if waits_s else 0.0
 

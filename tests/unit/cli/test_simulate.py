@@ -6,7 +6,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from headrace.cli import arrivals
+from headrace.cli import arrivals, past
 from headrace.cli.arrivals import Speed
 from headrace.cli.main import app
 from headrace.contracts.errors import SetupError
@@ -56,6 +56,15 @@ def test_a_plot(tmp_path, ending):
     assert path.stat().st_size > 5_000
 
 
+@pytest.mark.parametrize("command", [("scaler", "replay", "chat"), ("top", "--once")])
+def test_a_kafka_that_is_away_is_said(monkeypatch, command):
+    monkeypatch.setenv("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr(past, "_CONNECT_S", 0.2)
+    done = run(*command)
+    assert isinstance(done.exception, SetupError)
+    assert "Kafka at 127.0.0.1:1 does not answer" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -63,6 +72,9 @@ def test_a_plot(tmp_path, ending):
         (("--pattern", "steady", "--arrivals", "x.csv"), "either --arrivals FILE or --pattern NAME"),
         (("--pattern", "tides"), "no pattern 'tides'; there are steady, daily"),
         (("--pattern", "steady", "--policy", "wish"), "no policy 'wish'; there are headrace, keda"),
+        (("--pattern", "steady", "--cold-start", "inf"), "numbers that end"),
+        (("--pattern", "steady", "--idle", "inf"), "numbers that end"),
+        (("--pattern", "steady", "--models", "2", "--plot", "x.svg"), "--plot draws one model"),
         (("--arrivals", "/nowhere.csv"), "/nowhere.csv: No such file"),
         (("--pattern", "steady", "--plot", "/nowhere/plot.png"), "/nowhere/plot.png cannot be written"),
         (("--pattern", "steady", "--plot", "plot.what"), "plot.what cannot be written"),

@@ -2,12 +2,12 @@
 
 from tests.unit.core.test_history import decision
 
-from headrace.cli.top import table, take
+from headrace.cli.top import is_enough, table, take
 from headrace.core.ports import Place, Record
 
 
-def record(value):
-    return Record(Place("headrace.decisions", 0, 0), b"m", value, {}, 0)
+def record(value, at_ms=0):
+    return Record(Place("headrace.decisions", 0, 0), b"m", value, {}, at_ms)
 
 
 def test_the_latest_of_each_model_counts():
@@ -42,3 +42,15 @@ def test_numbers_stand_under_one_another_with_the_reason_below():
 def test_what_is_unaccounted_for_is_told():
     odd = decision(90.0, 9).model_copy(update={"unaccounted": 3})
     assert table([odd], 100.0).splitlines()[-1] == "  3 requests are not accounted for"
+
+
+def test_what_workers_say_last_takes_one_line():
+    odd = decision(90.0, 9).model_copy(update={"reason": "failed: no\n\x1b[2J  such\tfile"})
+    assert table([odd], 100.0).splitlines()[-1] == "  failed: no [2J such file"
+
+
+def test_decisions_of_many_busy_models_must_go_back_to_those_of_idle_ones():
+    second = [record(b"", at_ms) for at_ms in range(0, 1_000, 100)]
+    assert not is_enough(second, 10)
+    assert is_enough(second, 11), "there are no others"
+    assert is_enough([record(b"", 0), *second, record(b"", 80_000)], 12)
