@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import CoordinatorLoadInProgressError
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from headrace.contracts.errors import Unavailable
@@ -240,6 +241,17 @@ class TestFollowing:
         assert Counter(row.model_slug for row in found) == {"echo": 12, "young": 6}
         found = await admin.follow_backlog(["young"], [])
         assert {row.model_slug for row in found} >= {"young"}
+
+    async def test_commits_that_kafka_has_forgotten_do_not_stand(self, admin, settings, publish, commit):
+        """As those of topics that were deleted and made anew, which would never be seen to have work."""
+        await publish(4)
+        await commit(0, 4)
+        assert waiting(await admin.follow_backlog(["echo"], ["echo"])) == {}
+        group = settings.kafka.topics.group("echo")
+        coordinator = await admin._raw.find_coordinator(group)
+        reply = await admin._raw._send_request(DeleteGroupsRequest([group]), coordinator)
+        assert [code for _, code in reply.results] == [0]
+        assert waiting(await admin.follow_backlog(["echo"], ["echo"])) == {(Lane.DEFAULT, 0): (4, 4)}
 
     async def test_only_those_that_were_asked_for(self, admin, settings, model):
         await admin.ensure_topics(settings.kafka.topics.request_plans("other", 2))

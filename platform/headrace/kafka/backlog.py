@@ -126,6 +126,8 @@ class BacklogReader:
         ]
         groups = (self._commits(topics.group(slug), known.parts[slug]) for slug in asked)
         for slug, found in zip(asked, await asyncio.gather(*groups), strict=True):
+            for part in known.parts[slug]:
+                known.commits.pop(part, None)  # with its topic, perhaps, which was made anew
             known.commits |= found
             known.asked_s[slug] = now_s
         if not known.starts.keys() >= known.leaders.keys() or now_s - known.began_s > _LEADERS_S:
