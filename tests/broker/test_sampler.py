@@ -70,3 +70,10 @@ def test_places_are_spread_over_partitions_and_over_what_waits():
     alone = places([Span("t", 0, 100, 10_100, 10_000)])
     assert [[start for _, start in each] for each in alone] == [[100], [3416], [6733], [10_050]]
     assert places([Span("t", 0, 7, 9, 2), Span("t", 1, 3, 3, 0)]) == [[(Span("t", 0, 7, 9, 2), 7)]]
+
+
+def test_a_lane_with_few_is_looked_at_beside_one_with_many():
+    many = [Span("flex", number, 0, 10_000, 10_000) for number in range(12)]
+    (one,) = places([*many, Span("priority", 3, 5, 6, 1), Span("priority", 4, 5, 7, 2)])
+    assert len(one) == 8
+    assert [(span.partition, start) for span, start in one if span.topic == "priority"] == [(4, 5)]

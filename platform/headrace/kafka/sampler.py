@@ -81,11 +81,13 @@ class Sampler:
 def places(spans: Sequence[Span]) -> list[list[tuple[Span, int]]]:
     """Where to begin to read: each round has one place in each of the largest partitions.
 
+    The largest of each lane is among them: what is due soonest may be few beside many that have time.
     Together they are spread over all that waits, from the head of the first to the end of the last; where
     there are few partitions, each is looked at in several rounds.
     """
-    waiting = (span for span in spans if span.end > span.begin)
-    largest = sorted(waiting, key=lambda span: span.begin - span.end)[:_PLACES]
+    ordered = sorted((s for s in spans if s.end > s.begin), key=lambda span: span.begin - span.end)
+    firsts = {span.topic: span for span in reversed(ordered)}.values()
+    largest = sorted(ordered, key=lambda span: span not in firsts)[:_PLACES]
     rounds = min(_ROUNDS, _PLACES // max(1, len(largest)))
     last = max(1, len(largest) * rounds - 1)
     found: list[list[tuple[Span, int]]] = []
