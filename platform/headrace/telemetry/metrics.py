@@ -287,13 +287,17 @@ UNSEEN: Final = Metric(
     "Since the scaler that acts has read what waits; nobody is stopped for what it does not know",
 )
 LEADS: Final = Metric(
-    "headrace.scaler.leads", Kind.GAUGE, "scaler", "1", "1 of the scaler that acts, 0 of those that stand by"
+    "headrace.scaler.leads",
+    Kind.GAUGE,
+    "scaler",
+    "{scaler}",
+    "1 of the scaler that acts, 0 of those that stand by",
 )
 EPOCH: Final = Metric(
     "headrace.scaler.epoch",
     Kind.GAUGE,
     "scaler",
-    "1",
+    "{epoch}",
     "Of the scaler that acts: higher than that of all before it",
 )
 BACKLOG: Final = Metric(

@@ -105,3 +105,8 @@ def test_a_worker_counts_dead_letters_from_none_on() -> None:
     assert values() == [(("chat",), 0)]
     told.set_aside()
     assert values() == [(("chat",), 1)]
+
+
+def test_collectors_and_our_page_spell_what_alerts_ask_for_alike() -> None:
+    """A collector makes `_ratio` of the unit 1, and nothing of one in braces."""
+    assert {metric.unit for metric in METRICS if "1" in metric.unit} == set()
