@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,9 +48,11 @@ def total(each: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
             sum_ = found.setdefault(name, Outcome())
             sum_.gpu_s += outcome.gpu_s
             sum_.starts += outcome.starts
-            sum_.most += outcome.most
             sum_.waits_s += outcome.waits_s
             sum_.left_s += outcome.left_s
+            sum_.lives += outcome.lives
+    for sum_ in found.values():
+        sum_.most = _most(sum_.lives)
     return found
 
 
@@ -125,6 +128,12 @@ def _policy(name: str, jobs: Sequence[Job], setup: Setup, until_s: float) -> Pol
     if name == "fixed":
         return Fixed(setup.fixed if setup.fixed is not None else _peak(jobs, dials), until_s)
     return Oracle(jobs, site.cold_start_s, dials.drain_target_s, dials.max_workers)
+
+
+def _most(lives: Sequence[tuple[float, float]]) -> int:
+    """Workers that there are at one time. Who ends makes room for who begins."""
+    changes = sorted([(end_s, -1) for _, end_s in lives] + [(begin_s, 1) for begin_s, _ in lives])
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def _peak(jobs: Sequence[Job], dials: Dials) -> int:

@@ -95,7 +95,7 @@ class Moment(NamedTuple):
 class Outcome:
     """What became of it. gpu_s: of all workers, from the order to the end. waits_s: from arrival to start.
 
-    left_s: so long those have waited that had not begun at the end.
+    left_s: so long those have waited that had not begun at the end. lives: of each worker, order and end.
     """
 
     gpu_s: float = 0.0
@@ -103,6 +103,7 @@ class Outcome:
     most: int = 0
     waits_s: list[float] = field(default_factory=list)
     left_s: list[float] = field(default_factory=list)
+    lives: list[tuple[float, float]] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
 
     def wait_s(self, share: float) -> float:
@@ -156,7 +157,7 @@ class _Run:
                 break
             tick_s = self._next_tick_s(tick_s)
         for worker in self._workers:
-            self._found.gpu_s += max(0.0, self._until_s - worker.ordered_s)
+            self._live(worker, max(self._until_s, worker.ordered_s))
         came_s = (job.at_s for job in (*self._queue, *self._jobs[self._next :]))
         self._found.left_s = [self._until_s - at_s for at_s in came_s if at_s <= self._until_s]
         return self._found
@@ -222,7 +223,11 @@ class _Run:
 
     def _remove(self, worker: _Worker, now_s: float) -> None:
         self._workers.remove(worker)
-        self._found.gpu_s += now_s - worker.ordered_s
+        self._live(worker, now_s)
+
+    def _live(self, worker: _Worker, end_s: float) -> None:
+        self._found.gpu_s += end_s - worker.ordered_s
+        self._found.lives.append((worker.ordered_s, end_s))
 
     def _view(self, now_s: float) -> View:
         busy_s, warm = self._busy_s, 0

@@ -6,10 +6,11 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from headrace.cli import arrivals, past
+from headrace.cli import arrivals, comparison, past
 from headrace.cli.arrivals import Speed
 from headrace.cli.main import app
 from headrace.contracts.errors import SetupError
+from headrace.core.simulation import Outcome
 
 FAST = ("simulate", "--hours", "0.5", "--rate", "0.2", "--max-workers", "4")
 
@@ -37,6 +38,13 @@ def test_who_serves_nobody_lets_all_wait():
     (row,) = json.loads(done.output)
     assert (row["gpu_hours"], row["served"]) == (0, 0)
     assert row["p50_wait_s"] > 1800
+
+
+def test_the_most_of_several_models_is_of_one_time():
+    early, late, long = Outcome(lives=[(0, 9), (1, 9)]), Outcome(lives=[(9, 20)]), Outcome(lives=[(5, 15)])
+    found = comparison.total([{"keda": each} for each in (early, late, long)])
+    assert found["keda"].most == 3
+    assert comparison.total([{"keda": Outcome()}])["keda"].most == 0
 
 
 def test_a_table_for_people():
