@@ -33,6 +33,7 @@ class Ours:
     interval_s: float = 5.0
     reacts: bool = True
     foresees: bool = False
+    stands: bool = False
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals()
@@ -101,6 +102,7 @@ class Fixed:
     interval_s: float = 60.0
     reacts: bool = False
     foresees: bool = True
+    stands: bool = True
 
     def workers(self, view: View) -> int:
         """The number."""
@@ -127,6 +129,7 @@ class Keda:
     interval_s: float = _SYNC_S
     reacts: bool = False
     foresees: bool = False
+    stands: bool = False
 
     def __post_init__(self) -> None:
         self._replicas = 0
@@ -184,6 +187,7 @@ class Oracle:
     interval_s: float = _ORACLE_STEP_S
     reacts: bool = False
     foresees: bool = True
+    stands: bool = False
 
     def __post_init__(self) -> None:
         end_s = (self.jobs[-1].at_s if self.jobs else 0.0) + self.drain_target_s + self.cold_start_s

@@ -58,7 +58,7 @@ class Policy(Protocol):
     """Decides how many workers there are to be. interval_s: until it is asked again.
 
     reacts: it is asked within a second of anything that happens, too. foresees: it may want workers before
-    anything comes.
+    anything comes. stands: those that it wants first were there before.
     """
 
     @property
@@ -73,6 +73,11 @@ class Policy(Protocol):
 
     @property
     def foresees(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def stands(self) -> bool:
         """See above."""
         ...
 
@@ -259,8 +264,10 @@ class _Run:
         view = self._view(now_s)
         target = self._policy.workers(view)
         have = view.warm + len(view.starting_s)
+        is_there = self._policy.stands and self._ticked_s < 0
+        takes_s = 0.0 if is_there else self._site.cold_start_s
         for _ in range(target - have):
-            worker = _Worker(now_s, now_s + self._site.cold_start_s)
+            worker = _Worker(now_s, now_s + takes_s)
             self._workers.append(worker)
             self._starting.append(worker)
             self._found.starts += 1

@@ -19,6 +19,7 @@ class Scripted:
     interval_s = 60.0
     reacts = False
     foresees = True
+    stands = False
 
     def __init__(self, *numbers):
         self.numbers = numbers
@@ -64,6 +65,10 @@ def test_who_is_never_served_has_waited_all_the_same():
     found = simulate([Job(10.0, 1.0), Job(20.0, 1.0), Job(400.0, 1.0)], SITE, Fixed(0), 300.0)
     assert (found.waits_s, found.left_s) == ([], [290.0, 280.0])
     assert (found.wait_s(0.5), found.wait_s(1.0)) == (280.0, 290.0)
+
+
+def test_a_fixed_number_was_there_before():
+    assert simulate([Job(0.0, 1.0), Job(1.0, 1.0)], SITE, Fixed(1), 60.0).waits_s == [0.0, 0.0]
 
 
 def test_a_fixed_number_costs_nothing_once_nothing_more_is_to_come():
