@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
+import typer
+
 from headrace.contracts.errors import SetupError
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.topics import slug
-from headrace.core.ports import Outgoing
+from headrace.core.deployments import is_crossed
+from headrace.core.ports import Outgoing, Record
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
@@ -19,6 +22,9 @@ from headrace.registry.s3 import Bucket
 from headrace.settings import Settings
 
 _COMPOSITE: Final = (12, 24, 60, 120, 240, 360, 720)
+_BACK_S: Final = 60.0
+"""Longer than another scaler takes to act in place of one that has died."""
+_POLL_S: Final = 1.0
 
 
 async def deploy_all(settings: Settings, packages: Sequence[Package]) -> list[ModelDeployed]:
@@ -60,35 +66,119 @@ class Deployer:
         Raises:
             SetupError: two names that differ only in case, or S3 or Kafka refuse.
         """
-        taken = await _names(self._settings)
-        await (storing or _store(self._settings, packages))
-        return [await self._announce(package, taken) for package in packages]
+        models = self._settings.kafka.topics.models
+        async with PartitionReader(self._settings.kafka, {models: None}) as reader:
+            log = _Log(reader)
+            await log.look()
+            await (storing or _store(self._settings, packages))
+            return [await self._announce(package, log) for package in packages]
 
-    async def _announce(self, package: Package, taken: dict[str, str]) -> ModelDeployed:
-        settings, manifest = self._settings, package.manifest
-        topics = settings.kafka.topics
-        model_slug = slug(manifest.name)
-        other = taken.setdefault(model_slug, manifest.name)
-        if other != manifest.name:
+    async def _announce(self, package: Package, log: "_Log") -> ModelDeployed:
+        """Tell of it so that it stays told; `scaler.removals` says what may come between."""
+        manifest = package.manifest
+        while True:
+            await log.look()
+            other = log.names.get(slug(manifest.name), manifest.name)
+            if other != manifest.name:
+                raise SetupError(
+                    f"Model '{manifest.name}' cannot be told from '{other}': they differ only in case"
+                )
+            if not log.is_retiring(manifest.name):
+                event, offset = await self._put_up(package, is_new=manifest.name not in log.values)
+                if not is_crossed(await log.look(), manifest.name, offset):
+                    return event
+            back = await self._ask_back(package, log)
+            if back is not None:
+                return back
+
+    async def _put_up(self, package: Package, *, is_new: bool) -> tuple[ModelDeployed, int]:
+        """It takes requests from now on; where that is written."""
+        topics = self._settings.kafka.topics
+        event = self._event(package)
+        plans = topics.request_plans(event.slug, event.partitions)
+        # One that has just gone may have left the names of its topics.
+        await (self._admin.renew_topics(plans) if is_new else self._admin.ensure_topics(plans))
+        await self._admin.commit_initial_offsets(topics.group(event.slug), plans)
+        # The topic may be older than today's setting.
+        partitions = await self._producer.partitions(plans[0].name)
+        event = event.model_copy(update={"partitions": partitions})
+        return event, await self._tell(event)
+
+    async def _ask_back(self, package: Package, log: "_Log") -> ModelDeployed | None:
+        """It takes requests once the scaler has seen to its topics. None: another one does by now.
+
+        Raises:
+            SetupError: it was undeployed again, or no scaler answers.
+        """
+        name = package.manifest.name
+        event = self._event(package).model_copy(update={"retiring": True, "returning": True})
+        offset = await self._tell(event)
+        typer.echo(f"{name} is being removed: the scaler brings it back", err=True)
+        try:
+            async with asyncio.timeout(_BACK_S):
+                while True:
+                    for record in await log.poll():
+                        if record.key != name.encode() or record.place.offset <= offset or not record.value:
+                            continue
+                        now = ModelDeployed.decode(record.value)
+                        if now.is_leaving:
+                            raise SetupError(f"'{name}' was undeployed again meanwhile")
+                        if not now.retiring:
+                            return now if now.version == event.version else None
+        except TimeoutError:
             raise SetupError(
-                f"Model '{manifest.name}' cannot be told from '{other}': they differ only in case"
-            )
-        partitions = partitions_for(manifest.scaling.max_workers, settings.kafka.partitions)
-        plans = topics.request_plans(model_slug, partitions)
-        await self._admin.ensure_topics(plans)
-        await self._admin.commit_initial_offsets(topics.group(model_slug), plans)
-        event = ModelDeployed(
+                f"'{name}' is being removed, and no scaler has brought it back within {_BACK_S:g} s; "
+                "the next one that acts does"
+            ) from None
+
+    def _event(self, package: Package) -> ModelDeployed:
+        settings, manifest = self._settings, package.manifest
+        return ModelDeployed(
             name=manifest.name,
-            slug=model_slug,
+            slug=slug(manifest.name),
             version=package.version,
             package_url=f"s3://{settings.s3.bucket}/{package_key(package.version)}",
             manifest=manifest,
-            # The topic may be older than today's setting.
-            partitions=await self._producer.partitions(plans[0].name),
+            partitions=partitions_for(manifest.scaling.max_workers, settings.kafka.partitions),
             deployed_at_s=time.time(),
         )
-        await (await self._producer.send(Outgoing(topics.models, event.encode(), manifest.name.encode())))
-        return event
+
+    async def _tell(self, event: ModelDeployed) -> int:
+        record = Outgoing(self._settings.kafka.topics.models, event.encode(), event.name.encode())
+        return (await (await self._producer.send(record))).offset
+
+
+class _Log:
+    """The topic `models`, read on. values: what is there, by name. names: by slug."""
+
+    def __init__(self, reader: PartitionReader) -> None:
+        self._reader = reader
+        self.values: dict[str, bytes] = {}
+        self.names: dict[str, str] = {}
+
+    async def look(self) -> Sequence[Record]:
+        """Take in all that is new."""
+        return self._take(await self._reader.read_to_end())
+
+    async def poll(self) -> Sequence[Record]:
+        """Take in what comes within a moment."""
+        return self._take(await self._reader.poll(_POLL_S))
+
+    def is_retiring(self, name: str) -> bool:
+        """Whether it is to go, or comes back."""
+        value = self.values.get(name)
+        return value is not None and ModelDeployed.decode(value).retiring
+
+    def _take(self, records: Sequence[Record]) -> Sequence[Record]:
+        for record in records:
+            name = (record.key or b"").decode()
+            if record.value is None:
+                self.values.pop(name, None)
+                self.names.pop(slug(name), None)
+            else:
+                self.values[name] = record.value
+                self.names[slug(name)] = name
+        return records
 
 
 def partitions_for(max_workers: int, least: int) -> int:
@@ -102,16 +192,3 @@ async def _store(settings: Settings, packages: Sequence[Package]) -> None:
     cache = FunctionCache(settings)
     for package in packages:
         cache.put(package)
-
-
-async def _names(settings: Settings) -> dict[str, str]:
-    """Deployed names by slug."""
-    async with PartitionReader(settings.kafka, {settings.kafka.topics.models: None}) as reader:
-        names: dict[str, str] = {}
-        for record in await reader.read_to_end():
-            name = (record.key or b"").decode()
-            if record.value is None:
-                names.pop(slug(name), None)
-            else:
-                names[slug(name)] = name
-        return names

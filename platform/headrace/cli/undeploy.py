@@ -10,7 +10,8 @@ import typer
 from headrace.cli.target import DEFAULT_DATA_DIR, DataDir, settings_for
 from headrace.contracts.errors import SetupError
 from headrace.contracts.events import ModelDeployed
-from headrace.core.ports import Outgoing, Record
+from headrace.core.deployments import latest
+from headrace.core.ports import Outgoing
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
@@ -45,19 +46,14 @@ async def _undeploy(settings: Settings, model: str, *, wait: bool) -> None:
         producer = Producer(settings.kafka, source="undeploy")
         await producer.start()
         stack.push_async_callback(producer.stop)
-        event = deployed.model_copy(update={"retiring": True, "deployed_at_s": time.time()})
+        changes = {"retiring": True, "returning": False, "deployed_at_s": time.time()}
+        event = deployed.model_copy(update=changes)
         await (await producer.send(Outgoing(topics.models, event.encode(), model.encode())))
         typer.echo(f"{model} takes no more requests")
         if wait:
             admin = await stack.enter_async_context(Admin(settings.kafka))
             await _until_gone(admin, reader, event)
             typer.echo(f"{model} is gone")
-
-
-def latest(records: list[Record], model: str) -> ModelDeployed | None:
-    """What is deployed under the name."""
-    values = [record.value for record in records if record.key == model.encode()]
-    return ModelDeployed.decode(values[-1]) if values and values[-1] is not None else None
 
 
 async def _until_gone(admin: Admin, reader: PartitionReader, event: ModelDeployed) -> None:

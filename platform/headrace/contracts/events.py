@@ -59,6 +59,8 @@ class ModelDeployed(Event):
     version: digest of the function's files, so the same folder is always the same version.
     package_url: where the packed function lies, for example `s3://bucket/functions/<version>.zip`.
     retiring: it takes no more requests; when what it has is done, it and its topics go.
+    returning: it was deployed while it was retiring. Whoever removes topics sees that it has some, and then
+        writes it without both.
     rolled_back: the version that was deployed after this one, and was not well.
     """
 
@@ -70,7 +72,13 @@ class ModelDeployed(Event):
     partitions: int
     deployed_at_s: float
     retiring: bool = False
+    returning: bool = False
     rolled_back: RolledBack | None = None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is to go, and nobody wants it back."""
+        return self.retiring and not self.returning
 
 
 class WorkerState(StrEnum):

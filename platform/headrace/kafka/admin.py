@@ -75,6 +75,25 @@ class Admin:
             await self._create(missing)
         await self._wait_visible([plan.name for plan in missing])
 
+    async def renew_topics(self, plans: Sequence[TopicPlan]) -> int:
+        """The same where they may have been deleted a moment ago; how many partitions the first one has.
+
+        A broker may name topics for a moment after they have gone, so all are created, whoever is there.
+
+        Raises:
+            SetupError: the cluster refuses.
+            Unavailable: it does not answer.
+        """
+        assert self._backlogs is not None, "not started"
+        self._backlogs.forget()
+        try:
+            await self._create(plans)
+            await self._wait_visible([plan.name for plan in plans])
+            (described,) = await self._raw.describe_topics([plans[0].name])
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(f"Kafka does not create topics now: {error!r}") from None
+        return len(described["partitions"])
+
     async def delete_topics(self, names: Sequence[str]) -> None:
         """Delete topics, and with them what is committed for them; those that are not there are gone already.
 

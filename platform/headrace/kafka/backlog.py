@@ -83,6 +83,11 @@ class BacklogReader:
         """
         return await self._insist(partial(self._read, topics, model_slug))
 
+    def forget(self) -> None:
+        """Topics were made anew: what is known of those before them is of no use."""
+        self._coordinators.clear()
+        self._known = _Known()
+
     async def commit(self, group: str, topic: str, partition: int) -> Commit | None:
         """What the group has committed for a partition; a KafkaError when it cannot be told now."""
         try:
@@ -105,8 +110,7 @@ class BacklogReader:
                         if not error.retriable:
                             raise SetupError(f"Kafka refuses to tell the backlog: {error!r}") from None
                         why = error
-                    self._coordinators.clear()
-                    self._known = _Known()
+                    self.forget()
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError:
             raise Unavailable(f"Kafka did not tell the backlog within {_PATIENCE_S:g} s: {why!r}") from None

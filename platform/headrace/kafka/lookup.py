@@ -68,16 +68,19 @@ async def every(settings: KafkaSettings, topic: str) -> AsyncIterator[Record]:
     """Every record that is in the topic now, each partition in order.
 
     Raises:
-        Unavailable: Kafka says nothing for half a minute.
+        Unavailable: Kafka says nothing for half a minute, or refuses.
     """
     loop = asyncio.get_running_loop()
-    async with PartitionReader(settings, {topic: None}) as reader:
-        heard_s = loop.time()
-        while not await reader.is_at_end():
-            records = await reader.poll(_POLL_S)
-            if records:
-                heard_s = loop.time()
-            elif loop.time() - heard_s > _SILENCE_S:
-                raise Unavailable(f"Kafka gives no records of topic {topic}; try again in a moment")
-            for each in records:
-                yield each
+    try:
+        async with PartitionReader(settings, {topic: None}) as reader:
+            heard_s = loop.time()
+            while not await reader.is_at_end():
+                records = await reader.poll(_POLL_S)
+                if records:
+                    heard_s = loop.time()
+                elif loop.time() - heard_s > _SILENCE_S:
+                    raise Unavailable(f"Kafka gives no records of topic {topic}; try again in a moment")
+                for each in records:
+                    yield each
+    except KafkaError as error:
+        raise Unavailable(f"Kafka gives no records of topic {topic}: {error!r}") from None

@@ -7,33 +7,36 @@ import socket
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from headrace.contracts.decisions import Leader
-from headrace.contracts.errors import HeadraceError, SetupError, Unavailable
-from headrace.contracts.events import ModelDeployed, WorkerHeartbeat
+from headrace.contracts.errors import HeadraceError, Unavailable
+from headrace.contracts.events import WorkerHeartbeat
 from headrace.contracts.topics import Topics
 from headrace.core.glimpse import Span
-from headrace.core.ports import Outgoing
+from headrace.core.ports import Outgoing, Record
 from headrace.core.scaling import Action, Start, Stop, Worker, decide
 from headrace.kafka.admin import Admin
 from headrace.kafka.backlog import PartitionBacklog
 from headrace.kafka.leadership import Leadership
+from headrace.kafka.lookup import every
 from headrace.kafka.producer import Producer
 from headrace.kafka.reader import PartitionReader
 from headrace.kafka.returning import ReturningReader
 from headrace.kafka.sampler import Sampler
 from headrace.scaler.actuator import Actuator, Cause, Ending, NewUnit, Orders
 from headrace.scaler.actuators import catalog
-from headrace.scaler.fleet import LEARNED, TRUSTED, Fleet
+from headrace.scaler.fleet import LEARNED, Fleet
 from headrace.scaler.known import depths
 from headrace.scaler.ledger import Ledger
 from headrace.scaler.meters import Meters
 from headrace.scaler.obituaries import Obituaries
 from headrace.scaler.observer import Observer
+from headrace.scaler.removals import Removals
 from headrace.scaler.rollouts import Rollouts
 from headrace.settings import Settings
 from headrace.telemetry.instruments import Instruments
@@ -66,7 +69,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await leadership.start()
         stack.push_async_callback(leadership.stop)
         telemetry = stack.enter_context(opened(settings.telemetry, "scaler"))
-        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments))
+        models = partial(every, settings.kafka, topics.models)
+        scaler = Scaler(settings, Parts(admin, producer, leadership, telemetry.instruments, models))
         actuator = scaler.actuator
         await actuator.start()
         scaler.fleet.update(await reader.read_to_end())
@@ -93,6 +97,7 @@ class Parts:
     producer: Producer
     leadership: Leadership
     instruments: Instruments
+    models: Callable[[], AsyncIterator[Record]]
 
 
 class Scaler:
@@ -113,6 +118,7 @@ class Scaler:
         self.actuator: Actuator = catalog.create(settings, self._heard)
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
         self._rollouts = Rollouts(self._topics, parts.producer, parts.instruments)
+        self._removals = Removals(self._topics, parts.admin, parts.producer, parts.models)
         self._living: frozenset[str] = frozenset()
 
     async def run(self, stop: asyncio.Event, following: Sequence[asyncio.Task[None]]) -> None:
@@ -212,7 +218,9 @@ class Scaler:
         if named and not await self._leadership.confirm():
             return
         await self._write(epoch, workers, named, now_s)
-        await self._retire({worker.model for worker in workers}, now_s)
+        served = {worker.model for worker in workers}
+        for model in await self._removals.tick(self.fleet, served, self._leadership.confirm, now_s):
+            self._ledger.forget(model)
         targets = {model: wanted.workers for model, wanted in observed.models.items()}
         await self._act(epoch, named, targets, now_s)
 
@@ -257,37 +265,6 @@ class Scaler:
             self._meters.stopped(name, now_s)
             ends.append(Ending(name, action.force))
         await self.actuator.act(Orders(epoch, starts, ends, targets))
-
-    async def _retire(self, served: Collection[str], now_s: float) -> None:
-        """Models that are to go, and have nothing left, go. Topics first: who follows us does the rest."""
-        gone = [
-            known.deployed
-            for model, known in self.fleet.known.items()
-            if model not in served and known.is_done(now_s)
-        ]
-        for deployed in gone:
-            if not await self._leadership.confirm():
-                return
-            known = self.fleet.known.get(deployed.name)
-            if known is None or known.deployed is not deployed:
-                continue  # it was deployed again meanwhile
-            try:
-                await self._remove(deployed)
-            except (HeadraceError, SetupError) as error:
-                # Other models must not wait for it.
-                _log.warning("%s is not removed yet: %s", deployed.name, error)
-
-    async def _remove(self, deployed: ModelDeployed) -> None:
-        _log.info("%s is removed: nothing is left to do, and nobody works", deployed.name)
-        plans = self._topics.request_plans(deployed.slug, deployed.partitions)
-        await self._admin.delete_topics([plan.name for plan in plans])
-        for topic, key in (
-            (self._topics.scaler, f"{LEARNED}{deployed.name}"),
-            (self._topics.scaler, f"{TRUSTED}{deployed.name}"),
-            (self._topics.models, deployed.name),
-        ):
-            await (await self._producer.send(Outgoing(topic, None, key.encode())))
-        self._ledger.forget(deployed.name)
 
     async def _look(self) -> bool:
         """Read what waits. A reading that fails changes nothing: what was decided before stands."""

@@ -261,7 +261,9 @@ class Fleet:
                 "deployed_at_s": now_s,
                 "partitions": now.partitions,
                 "rolled_back": rolled_back,
-                "retiring": False,  # it may have been on its way out when it was found to be well
+                # It may have been on its way out when it was found to be well.
+                "retiring": False,
+                "returning": False,
             }
             found.append(trusted.model_copy(update=changes))
         return found
@@ -349,10 +351,13 @@ class Fleet:
         return sum(max(0, beat.capacity - beat.in_flight) for beat in beats if beat is not None)
 
     def _update_model(self, name: str, value: bytes | None) -> None:
-        if value is None:
-            self.known.pop(name, None)
+        if value is not None:
+            self.deploy(ModelDeployed.decode(value))
             return
-        self.deploy(ModelDeployed.decode(value))
+        gone = self.known.pop(name, None)
+        if gone is not None and not gone.deployed.is_leaving:
+            # Whoever removed it did not know that it was deployed again.
+            self.deploy(gone.deployed.model_copy(update={"retiring": True, "returning": True}))
 
     def deploy(self, deployed: ModelDeployed) -> None:
         """This version answers from now on."""

@@ -233,7 +233,7 @@ class Known:
 
     def is_done(self, now_s: float) -> bool:
         """Whether it is to go, and nothing is left of it to do."""
-        if not self.deployed.retiring or self.depth is None or self.depth.backlog or self.target:
+        if not self.deployed.is_leaving or self.depth is None or self.depth.backlog or self.target:
             return False
         # Gateways hear of it by then; before that, one may still take a request.
         return now_s - max(self.busy_at_s, self.deployed.deployed_at_s) > _RETIRED_S

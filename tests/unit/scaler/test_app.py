@@ -8,7 +8,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from tests.unit.scaler.test_fleet import TOPICS, deployed, heartbeat, record
 
 from headrace.contracts.errors import SetupError, Unavailable
-from headrace.contracts.events import WorkerState
+from headrace.contracts.events import ModelDeployed, WorkerState
 from headrace.contracts.topics import LANES
 from headrace.core.ports import Place
 from headrace.kafka.backlog import PartitionBacklog
@@ -25,6 +25,8 @@ class Kafka:
         self.waiting = {}
         self.refusal = None
         self.deleted = []
+        self.made = []
+        self.deployed = []
         self.sent = []
         self.failures = []
         self.epoch = 1
@@ -45,6 +47,19 @@ class Kafka:
         if self.refusal is not None:
             raise self.refusal
         self.deleted += names
+
+    async def renew_topics(self, plans):
+        if self.refusal is not None:
+            raise self.refusal
+        self.made += [plan.name for plan in plans]
+        return 12
+
+    async def commit_initial_offsets(self, group, plans):
+        self.made.append(group)
+
+    async def models(self):
+        for each in self.deployed:
+            yield each
 
     async def confirm(self):
         self.meanwhile()
@@ -101,15 +116,17 @@ def kafka():
 
 @pytest.fixture
 def scaler(kafka):
-    made = Scaler(
-        Settings(scaler=ScalerSettings(cold_start_s=10.0)), Parts(kafka, kafka, kafka, Gathering("scaler"))
-    )
+    settings = Settings(scaler=ScalerSettings(cold_start_s=10.0))
+    made = Scaler(settings, Parts(kafka, kafka, kafka, Gathering("scaler"), kafka.models))
     made.actuator = Actuator()
     return made
 
 
 def deploy(scaler, *events):
-    scaler.fleet.update([record(TOPICS.models, event.name, event) for event in events])
+    """Written and read."""
+    records = [record(TOPICS.models, event.name, event) for event in events]
+    scaler._producer.deployed += records
+    scaler.fleet.update(records)
 
 
 def leaving(name):
@@ -190,7 +207,8 @@ async def test_a_scaler_that_hears_no_more_ends_and_not_its_workers(scaler, kafk
 
 async def test_who_falls_silent_is_found_out_though_the_actuator_fails(kafka):
     settings = Settings(scaler=ScalerSettings(tick_s=0.01, lost_s=0.1))
-    scaler, stop = Scaler(settings, Parts(kafka, kafka, kafka, Gathering("scaler"))), asyncio.Event()
+    parts = Parts(kafka, kafka, kafka, Gathering("scaler"), kafka.models)
+    scaler, stop = Scaler(settings, parts), asyncio.Event()
     scaler.actuator = Refusing()
     deploy(scaler, deployed("chat", workers=1))
     serving(scaler, "a")
@@ -237,3 +255,26 @@ async def test_what_is_deployed_again_meanwhile_stays(scaler, kafka):
     assert set(kafka.deleted) == {TOPICS.requests("old", lane) for lane in LANES}
     last = kafka.sent[-1]
     assert (last.topic, last.key, last.value) == (TOPICS.models, b"old", None)
+
+
+async def test_what_is_deployed_again_and_not_read_yet_stays(scaler, kafka):
+    deploy(scaler, leaving("old"))
+    kafka.deployed.append(record(TOPICS.models, "old", deployed("old", workers=0)))
+    await retire(scaler)
+    assert kafka.deleted == []
+
+
+async def test_what_is_deployed_while_it_is_removed_comes_back_with_its_topics(scaler, kafka):
+    back = leaving("old").model_copy(update={"returning": True})
+    deploy(scaler, back)
+    kafka.refusal = Unavailable("no broker")
+    await scaler._tick()
+    assert not any(each.topic == TOPICS.models for each in kafka.sent)
+    kafka.refusal = None
+    await retire(scaler)
+    await scaler._tick()
+    assert kafka.made == [*(TOPICS.requests("old", lane) for lane in LANES), TOPICS.group("old")]
+    (told,) = [each.value for each in kafka.sent if each.topic == TOPICS.models]
+    changes = {"retiring": False, "returning": False, "partitions": 12}
+    assert ModelDeployed.decode(told) == back.model_copy(update=changes)
+    assert kafka.deleted == []

@@ -67,8 +67,22 @@ def fleet():
 
 def test_what_is_deployed_is_wanted(fleet):
     assert fleet.observe([], 0.0).models == {"chat": Wanted("v1", 2)}
+    fleet.update([record(TOPICS.models, "chat", deployed().model_copy(update={"retiring": True}))])
     fleet.update([record(TOPICS.models, "chat", None)])
     assert fleet.observe([], 0.0).models == {}
+
+
+def test_a_removal_ends_only_what_was_to_go(fleet):
+    wanted = deployed(version="v2")
+    back = wanted.model_copy(update={"retiring": True, "returning": True})
+    for event in (wanted, back):
+        fleet.update([record(TOPICS.models, "chat", event)])
+        fleet.known["chat"].busy_at_s = 1.0
+        fleet.update([record(TOPICS.models, "chat", None)])
+        assert fleet.known["chat"].deployed == back
+        assert not fleet.known["chat"].busy_at_s, "nothing is left of what it was"
+    fleet.measure({}, 20.0)
+    assert not fleet.known["chat"].is_done(1e9)
 
 
 @pytest.mark.parametrize(
