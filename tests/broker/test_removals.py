@@ -189,12 +189,13 @@ async def test_who_undeploys_it_again_has_the_last_word(settings, control):
         assert not await admin.backlog("elastic")
 
 
-async def test_without_a_scaler_a_deployment_says_what_it_waits_for(settings, control, monkeypatch):
+async def test_without_a_scaler_a_deployment_says_what_it_waits_for(settings, control, monkeypatch, capsys):
     monkeypatch.setattr("headrace.cli.deployer._BACK_S", 0.5)
     first = await control.deploy(1)
     await control.undeploy()
     with pytest.raises(SetupError, match=r"no scaler has brought it back within 0\.5 s"):
         await control.deploy(2)
+    assert capsys.readouterr().err == "elastic is being removed: the scaler brings it back\n"
     async with acting(settings):
         await control.until(lambda event: not event.retiring)
     now = await control.deployed()

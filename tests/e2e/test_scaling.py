@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.elastic import HURRY, MANIFEST, Elastic
 from tests.stack import Stack, wait_until
@@ -19,6 +20,38 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 _BURST = 120
 
+# Quick, and so patient that it gives its place only to others.
+_QUICK = """\
+schema: headrace.function/v1
+name: NAME
+engine: {kind: echo}
+scaling: {min_workers: 0, max_workers: 1, idle_s: 600, gpus: 1}
+"""
+_LATE = """\
+schema: headrace.function/v1
+name: late
+engine: {kind: python}
+scaling: {min_workers: 0, max_workers: 2, idle_s: 1}
+"""
+# Where a file says so, the next start hangs for as long as that is there.
+_LATE_HANDLER = """\
+import time
+from pathlib import Path
+
+FAULTS = Path(FOLDER)
+
+
+def load(context):
+    if (FAULTS / "next").exists():
+        (FAULTS / "next").rename(FAULTS / "now")
+        while (FAULTS / "now").exists():
+            time.sleep(0.05)
+
+
+def predict(input, context):
+    return input
+"""
+
 
 @pytest.fixture(scope="module")
 def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
@@ -26,12 +59,22 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elastic]:
     folder = tmp_path_factory.mktemp("scaling")
     (folder / "elastic").mkdir()
     (folder / "elastic" / "function.yaml").write_text(MANIFEST)
-    stack = Stack(folder, functions=[folder / "elastic"], settings=HURRY)
+    settings = HURRY | {"HEADRACE_SCALER_MAX_GPUS": "1"}
+    stack = Stack(folder, functions=[folder / "elastic"], settings=settings)
     try:
         stack.start()
         yield Elastic(stack)
     finally:
         stack.stop()
+
+
+class Predicting(Elastic):
+    """One that takes what it is given."""
+
+    def post(self, text: str = "hello", prefer: str = "wait=60") -> httpx.Response:
+        url = f"{self.stack.http_url}/v1/predictions"
+        body = {"model": self.model, "input": text}
+        return httpx.post(url, json=body, headers={"prefer": prefer}, timeout=90)
 
 
 def _deploy(elastic: Elastic, folder: Path, manifest: str) -> str:
@@ -153,6 +196,63 @@ def test_a_model_that_went_can_come_again(elastic: Elastic, tmp_path: Path) -> N
     _deploy(elastic, tmp_path, MANIFEST)
 
     assert elastic.ask().json()["choices"], "from the first offset on"
+
+
+def test_a_model_that_is_deployed_while_it_goes_stays(elastic: Elastic, tmp_path: Path) -> None:
+    model = Elastic(elastic.stack, "brief")
+    manifest = _QUICK.replace("NAME", model.model).replace("idle_s: 600, gpus: 1", "idle_s: 1")
+    _deploy(model, tmp_path, manifest)
+    for pause_s in (1.8, 2.1, 2.4):  # it goes after three seconds, and a deployment takes one or two
+        assert model.stack.run("undeploy", "--no-wait", model.model).returncode == 0
+        time.sleep(pause_s)
+        done = model.stack.run("deploy", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: model.post().status_code == 200, "an answer", 30)
+
+
+def test_models_take_turns_where_there_is_room_for_one_worker(elastic: Elastic, tmp_path: Path) -> None:
+    models = [Elastic(elastic.stack, name) for name in ("one", "two", "three")]
+    for model in models:
+        folder = tmp_path / model.model
+        folder.mkdir()
+        _deploy(model, folder, _QUICK.replace("NAME", model.model))
+
+    names = {name for model in models for name in model.submit(1)}
+
+    elastic.until_done(names)
+    assert elastic.not_once(names) == {}
+    seen = {model.model: model.decisions() for model in models}
+    assert all(len(model.started()) == 1 for model in models)
+    waited = [name for name, rows in seen.items() if any("GPU budget: 0 of 1" in row.reason for row in rows)]
+    gave = [
+        action
+        for rows in seen.values()
+        for row in rows
+        for action in row.actions
+        if "more than 0 workers: GPU budget: 0 of 1" in action
+    ]
+    assert len(waited) == 3, "two for the first, and the first ones for the last"
+    assert len(gave) == 2, "nobody goes for one that has nothing to do"
+
+
+def test_a_start_that_is_late_is_followed_by_another(elastic: Elastic, tmp_path: Path) -> None:
+    model = Predicting(elastic.stack, "late")
+    (tmp_path / "handler.py").write_text(_LATE_HANDLER.replace("FOLDER", repr(str(tmp_path))))
+    _deploy(model, tmp_path, _LATE)
+    before = model.submit(1)
+    model.until_done(before)  # so that is known how long a start takes
+    model.until_none()
+    (tmp_path / "next").touch()
+
+    names = model.submit(1)
+
+    model.until_done(names)
+    assert (tmp_path / "now").exists(), "the first one still starts"
+    (tmp_path / "now").unlink()
+    model.until_none()
+    assert model.not_once(before | names) == {}
+    assert len(model.started()) == 3
+    assert any(row.reason.startswith("1 of those that start are late") for row in model.decisions())
 
 
 def test_another_acts_when_the_actor_is_killed(elastic: Elastic, tmp_path: Path) -> None:
