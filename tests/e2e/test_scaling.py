@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,8 @@ def test_models_take_turns_where_there_is_room_for_one_worker(elastic: Elastic, 
         folder.mkdir()
         _deploy(model, folder, _QUICK.replace("NAME", model.model))
 
-    names = {name for model in models for name in model.submit(1)}
+    with ThreadPoolExecutor(len(models)) as pool:
+        names = set().union(*pool.map(lambda model: model.submit(1), models))
 
     elastic.until_done(names)
     assert elastic.not_once(names) == {}
