@@ -100,7 +100,7 @@ class Deployer:
         await (self._admin.renew_topics(plans) if is_new else self._admin.ensure_topics(plans))
         await self._admin.commit_initial_offsets(topics.group(event.slug), plans)
         # The topic may be older than today's setting.
-        partitions = await self._producer.partitions(plans[0].name)
+        partitions = await self._producer.partitions(plans[0].name) or event.partitions
         event = event.model_copy(update={"partitions": partitions})
         return event, await self._tell(event)
 

@@ -30,6 +30,7 @@ from headrace.settings import KafkaSettings
 _log = logging.getLogger(__name__)
 
 _VISIBLE_S: Final = 10.0
+_COMMIT_S: Final = 5.0
 _UNKNOWN_MEMBER: Final = 25
 
 
@@ -124,9 +125,11 @@ class Admin:
             known = await raw._coordinator.fetch_committed_offsets(wanted)
             missing = [tp for tp in wanted if tp not in known or known[tp].offset < 0]
             if missing:
-                await raw.commit({tp: OffsetAndMetadata(0, "") for tp in missing})
-        except KafkaError as error:
-            # Members have joined meanwhile: they start at the earliest record anyway.
+                # For topics that have gone meanwhile, aiokafka would try for ever.
+                async with asyncio.timeout(_COMMIT_S):
+                    await raw.commit({tp: OffsetAndMetadata(0, "") for tp in missing})
+        except (KafkaError, TimeoutError) as error:
+            # Or members have joined meanwhile: they start at the earliest record anyway.
             _log.info("initial offsets of %s left alone: %r", group, error)
         finally:
             await raw.stop()
