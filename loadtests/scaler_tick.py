@@ -137,7 +137,7 @@ async def on_kafka() -> None:
         for number in range(_ROUNDS):
             room.beat(number)
             started, cpu = time.perf_counter(), time.process_time()
-            rows = await admin.follow_backlog(room.slugs, room.fleet.live(time.time()))
+            rows = (await admin.follow_backlog(room.slugs, room.fleet.live(time.time()))).rows
             room.decide(rows, time.time())
             walls.append(time.perf_counter() - started)
             cpus.append(time.process_time() - cpu)

@@ -377,7 +377,7 @@ class Scene:
     async def end(self) -> None:
         """Wait until nothing is left to do, and all of that is committed."""
         until_s = time.monotonic() + END_S
-        while self.sent - self.done or any(p.requests for p in await self.admin.backlog("echo")):
+        while self.sent - self.done or any(p.requests for p in (await self.admin.backlog("echo")).rows):
             if time.monotonic() > until_s:
                 raise TimeoutError(f"still to do: {sorted(self.sent - self.done)}")
             await asyncio.sleep(0.2)

@@ -33,7 +33,7 @@ CALLER = "carol"
 PREFIX = "t"
 """Topics and groups whose names begin so belong to `USER` and to the client certificate."""
 
-_ALLOW = 3
+_DENY, _ALLOW = 2, 3
 
 _PROPERTIES = """
 listeners=PLAINTEXT://{host}:{plain},SSL://{host}:{ssl},SASL_SSL://{host}:{sasl},CONTROLLER://{host}:{controller}
@@ -108,17 +108,25 @@ class Names(IntEnum):
 
 
 async def permit(
-    broker: SecureBroker, user: str, right: Right, resource: Resource, name: str, names: Names
+    broker: SecureBroker,
+    user: str,
+    right: Right,
+    resource: Resource,
+    name: str,
+    names: Names,
+    *,
+    deny: bool = False,
 ) -> None:
     """What `kafka-acls.sh --add` does; over the listener on which everybody may do everything."""
+    word = _DENY if deny else _ALLOW
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.plain)
     await admin.start()
     try:
         reply = await admin._send_request(
-            CreateAclsRequest(resource, name, names, f"User:{user}", "*", right, _ALLOW)
+            CreateAclsRequest(resource, name, names, f"User:{user}", "*", right, word)
         )
         assert [code for code, _ in reply.creation_responses] == [0], reply
-        known = DescribeAclsRequest(resource, name, names, f"User:{user}", "*", right, _ALLOW)
+        known = DescribeAclsRequest(resource, name, names, f"User:{user}", "*", right, word)
         # The controller has it; the broker hears of it a moment later.
         while not (await admin._send_request(known)).resources:
             await asyncio.sleep(0.02)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
-from aiokafka.errors import CoordinatorLoadInProgressError
+from aiokafka.errors import CoordinatorLoadInProgressError, NodeNotReadyError
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import OffsetAndMetadata
 
@@ -62,13 +62,15 @@ async def commit(settings, broker):
 
 
 def waiting(found):
-    return {(row.lane, row.partition): (row.requests, row.lag) for row in found if row.requests or row.lag}
+    return {
+        (row.lane, row.partition): (row.requests, row.lag) for row in found.rows if row.requests or row.lag
+    }
 
 
 async def test_empty_topics_have_none(admin, model):
     found = await admin.backlog("echo")
     assert waiting(found) == {}
-    assert [(row.lane, row.partition) for row in found] == [(lane, n) for lane in Lane for n in range(4)]
+    assert [(row.lane, row.partition) for row in found.rows] == [(lane, n) for lane in Lane for n in range(4)]
 
 
 async def test_what_waits_is_counted_by_lane_and_partition(admin, publish):
@@ -153,10 +155,10 @@ async def test_models_are_kept_apart_and_a_missing_one_is_not_made(settings, adm
     await publish(3)
     await admin.ensure_topics(settings.kafka.topics.request_plans("org--secho", 1))
     totals = Counter()
-    for row in await admin.backlog():
+    for row in (await admin.backlog()).rows:
         totals[row.model_slug] += row.requests
     assert totals == {"echo": 3, "org--secho": 0}
-    assert await admin.backlog("nobody") == []
+    assert (await admin.backlog("nobody")).rows == []
     assert not [name for name in await admin._raw.list_topics() if "nobody" in name]
 
 
@@ -195,13 +197,35 @@ async def test_a_group_that_is_being_loaded_is_asked_again(admin, publish, commi
 
 
 async def test_a_broker_that_never_tells_is_one_sentence(admin, publish, monkeypatch):
-    async def never(group):
-        raise CoordinatorLoadInProgressError(group)
+    async def never():
+        raise NodeNotReadyError(1)
 
-    monkeypatch.setattr(admin._raw, "find_coordinator", never)
+    monkeypatch.setattr(admin._raw, "_get_cluster_metadata", never)
     monkeypatch.setattr(backlog, "_PATIENCE_S", 0.3)
     with pytest.raises(Unavailable, match="did not tell the backlog"):
         await admin.backlog("echo")
+
+
+async def test_a_group_that_cannot_be_read_is_one_models_fault(admin, settings, publish, monkeypatch):
+    await publish(2)
+    topics = settings.kafka.topics
+    await admin.ensure_topics(topics.request_plans("other", 2))
+    find = admin._raw.find_coordinator
+
+    async def never(group):
+        if group == topics.group("other"):
+            raise CoordinatorLoadInProgressError(f"group {group}")
+        return await find(group)
+
+    monkeypatch.setattr(admin._raw, "find_coordinator", never)
+    why = {"other": f"group {topics.group('other')}: GroupLoadInProgressError"}
+    for found in (await admin.backlog(), await admin.follow_backlog(["echo", "other"], [])):
+        assert (waiting(found), found.faults) == ({(Lane.DEFAULT, 0): (2, 2)}, why)
+        assert {row.model_slug for row in found.rows} == {"echo"}
+    monkeypatch.undo()
+    for found in (await admin.backlog(), await admin.follow_backlog(["echo", "other"], [])):
+        assert Counter(row.model_slug for row in found.rows) == {"echo": 12, "other": 6}
+        assert found.faults == {}
 
 
 class TestFollowing:
@@ -215,7 +239,7 @@ class TestFollowing:
         for _ in range(2):
             found = await admin.follow_backlog(["echo"], ["echo"])
             assert waiting(found) == waiting(await admin.backlog("echo"))
-            assert sum(row.end for row in found) == 8
+            assert sum(row.end for row in found.rows) == 8
 
     async def test_what_comes_is_seen_at_once_also_of_idle_models(self, admin, publish):
         assert waiting(await admin.follow_backlog(["echo"], [])) == {}
@@ -238,9 +262,9 @@ class TestFollowing:
         topics = settings.kafka.topics
         await admin.ensure_topics(topics.request_plans("young", 2))
         found = await admin.follow_backlog(["echo", "young"], [])
-        assert Counter(row.model_slug for row in found) == {"echo": 12, "young": 6}
+        assert Counter(row.model_slug for row in found.rows) == {"echo": 12, "young": 6}
         found = await admin.follow_backlog(["young"], [])
-        assert {row.model_slug for row in found} >= {"young"}
+        assert {row.model_slug for row in found.rows} >= {"young"}
 
     async def test_commits_that_kafka_has_forgotten_do_not_stand(self, admin, settings, publish, commit):
         """As those of topics that were deleted and made anew, which would never be seen to have work."""
@@ -256,4 +280,16 @@ class TestFollowing:
     async def test_only_those_that_were_asked_for(self, admin, settings, model):
         await admin.ensure_topics(settings.kafka.topics.request_plans("other", 2))
         found = await admin.follow_backlog(["echo"], [])
-        assert {row.model_slug for row in found} == {"echo"}
+        assert {row.model_slug for row in found.rows} == {"echo"}
+
+    async def test_topics_that_go_are_one_models_fault(self, admin, settings, publish):
+        await publish(2)
+        plans = settings.kafka.topics.request_plans("other", 2)
+        await admin.ensure_topics(plans)
+        assert (await admin.follow_backlog(["echo", "other"], [])).faults == {}
+        await admin.delete_topics([plan.name for plan in plans])
+        found = await admin.follow_backlog(["echo", "other"], [])
+        assert waiting(found) == {(Lane.DEFAULT, 0): (2, 2)}
+        assert {row.model_slug for row in found.rows} == {"echo"}
+        assert found.faults.keys() == {"other"}
+        assert not found.is_deaf

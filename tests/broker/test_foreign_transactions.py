@@ -50,7 +50,7 @@ async def backlog(settings):
     async with Admin(settings.kafka) as admin:
 
         async def look():
-            rows = await admin.backlog("echo")
+            rows = (await admin.backlog("echo")).rows
             (row,) = [row for row in rows if row.lane is Lane.DEFAULT and row.partition == 0]
             return row.requests, row.lag
 

@@ -5,7 +5,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.broker.secure_broker import CALLER, Names, Resource, Right, SecureBroker, permit, secure_broker
+from tests.broker.secure_broker import (
+    CALLER,
+    USER,
+    Names,
+    Resource,
+    Right,
+    SecureBroker,
+    permit,
+    secure_broker,
+)
 from tests.broker.test_security import sasl
 
 from headrace.contracts.errors import NotPermitted, SetupError
@@ -74,6 +83,30 @@ async def publish(kafka: KafkaSettings, topic: str) -> None:
 async def results(kafka: KafkaSettings) -> list[dict[str, bytes]]:
     async with PartitionReader(kafka, {kafka.topics.results: None}) as reader:
         return [record.headers for record in await reader.read_to_end()]
+
+
+@pytest.mark.parametrize("resource", list(Resource))
+async def test_what_we_may_not_read_of_one_model_is_that_models_fault(
+    secure: SecureBroker, ours: KafkaSettings, resource: Resource
+) -> None:
+    topics = ours.topics
+    await publish(ours, topics.requests("echo", Lane.DEFAULT))
+    async with Admin(ours) as admin:
+        await admin.ensure_topics(topics.request_plans("shut", 1))
+        slugs = ["echo", "shut"]
+        assert (await admin.follow_backlog(slugs, slugs)).faults == {}
+        is_group = resource is Resource.GROUP
+        name = topics.group("shut") if is_group else f"{topics.prefix}requests.shut."
+        names = Names.LITERAL if is_group else Names.PREFIXED
+        await permit(secure, USER, Right.ALL, resource, name, names, deny=True)
+        followed = await admin.follow_backlog(slugs, slugs)
+        read = await admin.backlog()
+    for found in (followed, read):
+        assert {row.model_slug: row.requests for row in found.rows if row.lane is Lane.DEFAULT} == {"echo": 1}
+    assert "AuthorizationFailedError" in followed.faults["shut"]
+    assert not followed.is_deaf
+    # Topics that we may not even see are as if they were not there.
+    assert read.faults.keys() == ({"shut"} if is_group else set())
 
 
 async def test_a_caller_may_ask_and_read_results(ours: KafkaSettings, theirs: KafkaSettings) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import orjson
@@ -28,7 +28,10 @@ def backlog(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Count the requests of each model and lane that wait or run."""
+    """Count the requests of each model and lane that wait or run.
+
+    Models that cannot be read are named on standard error, and the command fails.
+    """
     settings = settings_for(data_dir)
     model_slug = None if model is None else slug(model)
     try:
@@ -50,13 +53,16 @@ async def _show(settings: Settings, model_slug: str | None, *, watch: bool, as_j
                 "`headrace status` says whether the stack runs"
             ) from None
         while True:
-            found = rows(await admin.backlog(model_slug))
-            if not found and model_slug is not None:
+            read = await admin.backlog(model_slug)
+            found = rows(read.rows)
+            if not found and not read.faults and model_slug is not None:
                 raise SetupError(
                     f"There is no model '{unslug(model_slug)}'; `headrace models` lists what is deployed"
                 )
-            _print(found, watch=watch, as_json=as_json)
+            _print(found, read.faults, watch=watch, as_json=as_json)
             if not watch:
+                if read.faults:
+                    raise typer.Exit(1)
                 return
             await asyncio.sleep(_WATCH_S)
     finally:
@@ -96,13 +102,14 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _print(found: Sequence[dict[str, Any]], *, watch: bool, as_json: bool) -> None:
+def _print(found: Sequence[dict[str, Any]], faults: Mapping[str, str], *, watch: bool, as_json: bool) -> None:
+    if watch and not as_json and sys.stdout.isatty():
+        typer.echo(_CLEAR, nl=False)
     if as_json:
         typer.echo(orjson.dumps(found))
-        return
-    if watch and sys.stdout.isatty():
-        typer.echo(_CLEAR, nl=False)
-    if found:
+    elif found:
         typer.echo(table(found))
-    else:
+    elif not faults:
         typer.echo("No models.", err=True)
+    for model_slug, fault in sorted(faults.items()):
+        typer.echo(f"{unslug(model_slug)} cannot be read: {fault}", err=True)

@@ -57,7 +57,7 @@ async def _undeploy(settings: Settings, model: str, *, wait: bool) -> None:
 
 
 async def _until_gone(admin: Admin, reader: PartitionReader, event: ModelDeployed) -> None:
-    told = 0
+    told, fault = 0, ""
     while True:
         for record in await reader.poll(_TELL_S):
             if record.key != event.name.encode():
@@ -66,7 +66,11 @@ async def _until_gone(admin: Admin, reader: PartitionReader, event: ModelDeploye
                 return
             if not ModelDeployed.decode(record.value).retiring:
                 raise SetupError(f"'{event.name}' was deployed again meanwhile, and stays")
-        left = sum(part.requests for part in await admin.backlog(event.slug))
+        found = await admin.backlog(event.slug)
+        before, fault = fault, found.faults.get(event.slug, "")
+        if fault and fault != before:
+            typer.echo(f"what is still to be done cannot be read: {fault}", err=True)
+        left = sum(part.requests for part in found.rows)
         if left and left != told:
             told = left
             typer.echo(f"{left} requests are still to be done", err=True)

@@ -20,7 +20,8 @@ class Decision(Event):
     workers have GPUs, of a GPU. cold_start_s: nine times in ten.
     unaccounted: requests that the commits and the workers' own counts do not agree about.
     needed: by the formula; target: now. actions: what is done about it, in words.
-    failures: workers of this version that failed in a row.
+    failures: workers of this version that failed in a row. unread: why topics or commits cannot be read; what
+    was seen is of before then, and nothing changes.
     """
 
     kind: Literal["decision"] = "decision"
@@ -51,6 +52,7 @@ class Decision(Event):
     reason: str
     actions: tuple[str, ...] = ()
     failures: int = 0
+    unread: str = ""
 
 
 class Leader(Event):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -172,25 +171,33 @@ class _Groups:
 
     async def vacant(self) -> list[str]:
         waiting: dict[str, int] = {}
-        for part in await self._admin.backlog():
+        found = await self._admin.backlog()
+        for slug, fault in found.faults.items():
+            _log.warning("if %s has no workers, its requests wait: %s", unslug(slug), fault)
+        for part in found.rows:
             waiting[part.model_slug] = waiting.get(part.model_slug, 0) + part.requests
         group = self._settings.topics.group
         busy = [slug for slug, requests in waiting.items() if requests]
         return [slug for slug in busy if not await self._admin.has_members(group(slug))]
 
     async def count(self, instruments: Instruments, settings: TelemetrySettings) -> None:
-        """Keep the backlog of every model known, for ever."""
+        """Keep the backlog of every model known, for ever. What cannot be read stays as it was."""
+        counted: dict[tuple[str, str], int] = {}
         while True:
             try:
-                parts = await self._admin.backlog()
+                found = await self._admin.backlog()
             except Unavailable as error:
                 _log.warning("backlog not known: %s", error)
             else:
-                found: dict[tuple[str, str], int] = defaultdict(int)
-                for part in parts:
-                    found[unslug(part.model_slug), part.lane.value] += part.requests
+                for slug, fault in found.faults.items():
+                    _log.warning("backlog of %s not known: %s", unslug(slug), fault)
+                unread = {unslug(slug) for slug in found.faults}
+                counted = {labels: requests for labels, requests in counted.items() if labels[0] in unread}
+                for part in found.rows:
+                    labels = unslug(part.model_slug), part.lane.value
+                    counted[labels] = counted.get(labels, 0) + part.requests
                 instruments.clear(metrics.BACKLOG)
-                for labels, requests in found.items():
+                for labels, requests in counted.items():
                     instruments.series(metrics.BACKLOG, *labels).set(requests)
             await asyncio.sleep(min(settings.export_interval_s, _COUNT_S))
 

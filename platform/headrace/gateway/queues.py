@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from headrace.contracts.errors import HeadraceError, SetupError
@@ -30,10 +30,24 @@ class Depth(Protocol):
         ...
 
 
+class Backlog(Protocol):
+    """What could be read; see `kafka.backlog.Backlog`."""
+
+    @property
+    def rows(self) -> Sequence[Depth]:
+        """Partitions."""
+        ...
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Why other models could not be read, by slug."""
+        ...
+
+
 class Backlogs(Protocol):
     """Tells the backlog; see `kafka.admin.Admin`."""
 
-    async def backlog(self, model_slug: str | None = None) -> Sequence[Depth]:
+    async def backlog(self, model_slug: str | None = None) -> Backlog:
         """All partitions of one model, or of all.
 
         Raises:
@@ -90,17 +104,22 @@ class Queues:
         try:
             found = await backlogs.backlog()
         except (HeadraceError, SetupError) as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                _log.warning("queue limits hold by older numbers: %s", error)
+            self._complain(str(error))
             return
-        self._complaint = ""
-        totals: defaultdict[str, int] = defaultdict(int)
-        for row in found:
+        self._complain("; ".join(sorted(found.faults.values())))
+        totals = defaultdict(int, {slug: self._read.get(slug, 0) for slug in found.faults})
+        for row in found.rows:
             totals[row.model_slug] += row.requests
         self._read = dict(totals)
         for slug, number in before.items():
-            self._since[slug] -= number
+            if slug not in found.faults:
+                self._since[slug] -= number
+
+    def _complain(self, complaint: str) -> None:
+        """Say what is new of it."""
+        if complaint and complaint != self._complaint:
+            _log.warning("queue limits hold by older numbers: %s", complaint)
+        self._complaint = complaint
 
     async def regularly(self, backlogs: Backlogs, models: Callable[[], Sequence[ModelDeployed]]) -> None:
         """Read for ever, while there is a model with a limit."""

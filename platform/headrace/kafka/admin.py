@@ -22,7 +22,7 @@ from aiokafka.structs import OffsetAndMetadata
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.topics import TopicPlan
 from headrace.core.offsets import Commit
-from headrace.kafka.backlog import BacklogReader, PartitionBacklog
+from headrace.kafka.backlog import Backlog, BacklogReader
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.kafka.consumer import consumer
 from headrace.settings import KafkaSettings
@@ -134,14 +134,12 @@ class Admin:
         finally:
             await raw.stop()
 
-    async def backlog(self, model_slug: str | None = None) -> Sequence[PartitionBacklog]:
+    async def backlog(self, model_slug: str | None = None) -> Backlog:
         """Requests that wait or run, by partition, of one model or of all; see `BacklogReader.read`."""
         assert self._backlogs is not None, "not started"
         return await self._backlogs.read(self._settings.topics, model_slug)
 
-    async def follow_backlog(
-        self, slugs: Collection[str], live: Collection[str]
-    ) -> Sequence[PartitionBacklog]:
+    async def follow_backlog(self, slugs: Collection[str], live: Collection[str]) -> Backlog:
         """The same for these models, again and again; see `BacklogReader.follow`."""
         assert self._backlogs is not None, "not started"
         return await self._backlogs.follow(self._settings.topics, slugs, live)

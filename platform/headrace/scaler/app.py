@@ -211,7 +211,7 @@ class Scaler:
         workers = [self.fleet.worker(unit, now_s) for unit in units.values()]
         await self._rollouts.tick(self.fleet, workers, self._leadership.confirm, now_s)
         self.fleet.plan(workers, now_s, is_read=is_read)
-        self._meters.tell(self.fleet, workers, now_s - max(self._looked_s, self._began_s), now_s)
+        self._meters.tell(self.fleet, workers, self._began_s, now_s)
         observed = self.fleet.observe(workers, now_s)
         actions = self.fleet.afford(decide(observed, self._settings.scaler.restart_backoff_s, now_s), workers)
         named = [(self._name(each), each) for each in actions]
@@ -267,7 +267,10 @@ class Scaler:
         await self.actuator.act(Orders(epoch, starts, ends, targets))
 
     async def _look(self) -> bool:
-        """Read what waits. A reading that fails changes nothing: what was decided before stands."""
+        """Read what waits. A reading that fails changes nothing: what was decided before stands.
+
+        A model that alone cannot be read is so kept alone.
+        """
         now_s = time.time()
         fixed = all(known.is_fixed for known in self.fleet.known.values())
         if fixed and now_s - self._looked_s < _FIXED_S:
@@ -279,9 +282,13 @@ class Scaler:
             _log.warning("the backlog is not known, and nobody goes for that: %s", error)
             self.fleet.deaf(now_s)
             return False
-        self._looked_s = now_s = time.time()
-        self.fleet.measure(depths(_part(row) for row in found), now_s)
-        self.observer.spans = _spans(self._topics, found)
+        now_s = time.time()
+        if found.is_deaf:
+            self.fleet.deaf(now_s)
+        else:
+            self._looked_s = now_s
+        self.fleet.measure(depths(_part(row) for row in found.rows), now_s, found.faults)
+        self.observer.spans = _spans(self._topics, found.rows)
         return True
 
     async def _write(

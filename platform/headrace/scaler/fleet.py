@@ -133,8 +133,10 @@ class Fleet:
         for noted in (self._spawned_s, self._ready_s, self._condemned):
             noted.pop(ended.unit.id, None)
 
-    def measure(self, depths: Mapping[str, Depth], now_s: float) -> None:
-        """What lies in the models' topics, by slug."""
+    def measure(
+        self, depths: Mapping[str, Depth], now_s: float, faults: Mapping[str, str] | None = None
+    ) -> None:
+        """What lies in the models' topics, by slug. faults: why those of others could not be read."""
         silent, serving = Counter[str](), set[str]()
         for beat in self.heartbeats.values():
             if now_s - beat.sent_at_s >= _LIVE_S:
@@ -143,9 +145,16 @@ class Fleet:
                 serving.add(beat.model)
         for model, known in self.known.items():
             known.silent = silent[model]
-            depth = depths.get(known.deployed.slug)
-            if depth is None and known.depth is None and known.deployed.retiring:
-                depth = Depth(0, 0)  # whoever began to remove it got as far as its topics
+            slug = known.deployed.slug
+            depth, fault = depths.get(slug), (faults or {}).get(slug, "")
+            if depth is None and not fault:
+                if known.deployed.retiring:  # whoever began to remove it got as far as its topics
+                    depth = known.depth or Depth(0, 0)
+                else:
+                    fault = "its topics are not there, or not shown to us"
+            if fault and fault != known.unread:
+                _log.warning("what waits for %s is not known, and nothing changes there: %s", model, fault)
+            known.unread = fault
             if depth is not None:
                 known.measure(depth, now_s, is_served=model in serving)
 
@@ -164,12 +173,15 @@ class Fleet:
         return {known.deployed.slug for model, known in self.known.items() if model in heard}
 
     def plan(self, workers: Sequence[Worker], now_s: float, *, is_read: bool = True) -> None:
-        """Decide for each model by what its topics say; where they were not read, what was decided stands."""
+        """Decide for each model by what its topics say; where they were not read, what was decided stands.
+
+        is_read: whether Kafka told of any.
+        """
         mine = _by_model(workers)
         for model, known in self.known.items():
             known.failures = self._failures.get(model, Failures())
             known.is_tried = self._is_tried(known.deployed)
-            if is_read and known.depth is not None:
+            if is_read and known.depth is not None and not known.unread:
                 known.decide(mine[model], self._free(mine[model]), now_s)
             else:
                 known.keep(mine[model], now_s)

@@ -80,7 +80,8 @@ def depths(parts: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Depth]:
 class Known:
     """One model.
 
-    depth: None until it was read. busy_at_s: when there was last anything to do.
+    depth: None until it was read. read_s: when that was. unread: why it cannot be read now.
+    busy_at_s: when there was last anything to do.
     returns_s: when requests come back for another attempt (Unix times, rising).
     told: requests that workers have ever said to be done with. silent: those run by workers heard no more.
     is_tried: whether its version takes over from one that was well, and has not shown yet that it is.
@@ -95,6 +96,8 @@ class Known:
     calibration: Calibration = field(default_factory=Calibration)
     pace: Pace = field(default_factory=Pace)
     depth: Depth | None = None
+    read_s: float | None = None
+    unread: str = ""
     returns_s: Sequence[float] = ()
     told: int = 0
     silent: int = 0
@@ -132,7 +135,7 @@ class Known:
         requests nobody is stopped who would have to start again for the next.
         """
         least = min(self.limits[0], self.deployed.manifest.scaling.min_workers)
-        is_idle = not self.load.waiting and not self.load.running
+        is_idle = not self.load.waiting and not self.load.running and not self.unread
         has_some = self.turn.has_some
         can_wait = is_idle and ((self.is_tried and not has_some) or self.load.idle_s >= self.cold_start_s)
         turn_s = self.turn.at_s(self.cold_start_s, now_s)
@@ -190,6 +193,11 @@ class Known:
         seen = self.glimpse
         return None if seen is None or seen.oldest_s is None else round(max(0.0, now_s - seen.oldest_s), 1)
 
+    def unseen_s(self, began_s: float, now_s: float) -> float:
+        """Since it was read, or could have been for the first time. began_s: when we did."""
+        first_s = max(began_s, self.deployed.deployed_at_s)
+        return max(0.0, now_s - (first_s if self.read_s is None else self.read_s))
+
     @property
     def unaccounted(self) -> int:
         """Requests that the commits and the workers' own counts do not agree about."""
@@ -224,6 +232,8 @@ class Known:
             number = self.failures.count
             what = "a worker has" if number == 1 else f"{number} workers in a row have"
             found = _beside(f"{what} failed, at last: {self.failures.reason}", found)
+        if self.unread:
+            found = _beside(f"cannot be read, so nothing changes: {self.unread}", found)
         return found
 
     @property
@@ -235,6 +245,8 @@ class Known:
         """Whether it is to go, and nothing is left of it to do."""
         if not self.deployed.is_leaving or self.depth is None or self.depth.backlog or self.target:
             return False
+        if self.unread:
+            return False  # something may have come
         # Gateways hear of it by then; before that, one may still take a request.
         return now_s - max(self.busy_at_s, self.deployed.deployed_at_s) > _RETIRED_S
 
@@ -313,7 +325,7 @@ class Known:
                 self.busy_at_s = now_s
             self._resume(self.experience)
         self.busy_at_s = min(self.busy_at_s, now_s)  # a clock may be set back
-        self.depth = depth
+        self.depth, self.read_s = depth, now_s
         self.arrivals.tell(depth.total, now_s)
         # What is seen at the first look since a worker serves may have ended just before.
         is_watched = is_served and self.is_served

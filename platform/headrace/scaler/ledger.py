@@ -93,8 +93,8 @@ class Ledger:
 
     def _is_due(self, known: Known, now_s: float) -> bool:
         before = self._decided.get(known.deployed.name)
-        now = (known.allowed, known.deployed.version, known.unaccounted)
-        if before is None or now != (before.target, before.version, before.unaccounted):
+        now = (known.allowed, known.deployed.version, known.unaccounted, known.unread)
+        if before is None or now != (before.target, before.version, before.unaccounted, before.unread):
             return True
         if before.failures != known.failures.count:
             return True
@@ -135,6 +135,7 @@ class Ledger:
             target=known.allowed,
             reason=known.reason or "its topics have not been read yet",
             failures=known.failures.count,
+            unread=known.unread,
             actions=actions,
         )
 

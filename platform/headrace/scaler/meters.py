@@ -16,7 +16,7 @@ _ENDS: Final = {Cause.ASKED: "asked", Cause.KILLED: "killed", Cause.FAILED: "fai
 _OF_MODELS: Final = (
     *(metrics.TARGET, metrics.WORK, metrics.ARRIVING, metrics.COLD_START, metrics.REQUEST_WORK),
     *(metrics.STAGES, metrics.LAG, metrics.WAITING_TOKENS, metrics.OLDEST, metrics.UNACCOUNTED),
-    *(metrics.WORKERS, metrics.FAILURES),
+    *(metrics.WORKERS, metrics.FAILURES, metrics.UNSEEN),
 )
 _CAUSES: Final = ("overdue", *dict.fromkeys(_ENDS.values()))
 
@@ -40,13 +40,13 @@ class Meters:
         self._reactions: dict[str, _Reaction] = {}
         self._stopping_s: dict[str, float] = {}
 
-    def tell(self, fleet: Fleet, workers: Sequence[Worker], unseen_s: float, now_s: float) -> None:
-        """What is known now. unseen_s: since what waits was read."""
-        self._instruments.series(metrics.UNSEEN).set(unseen_s)
+    def tell(self, fleet: Fleet, workers: Sequence[Worker], began_s: float, now_s: float) -> None:
+        """What is known now. began_s: when this scaler did."""
         for metric in _OF_MODELS:
             self._instruments.clear(metric)  # of models that are gone
         for model, known in fleet.known.items():
             self._tell(model, known, now_s)
+            self._instruments.series(metrics.UNSEEN, model).set(known.unseen_s(began_s, now_s))
         for (model, phase), number in Counter((each.model, each.phase.value) for each in workers).items():
             self._instruments.series(metrics.WORKERS, model, phase).set(number)
         for model, took_s in fleet.took():
@@ -56,7 +56,7 @@ class Meters:
 
     def tell_nothing(self) -> None:
         """Who does not act says nothing of what it would do."""
-        for metric in (*_OF_MODELS, metrics.UNSEEN, metrics.EPOCH):
+        for metric in (*_OF_MODELS, metrics.EPOCH):
             self._instruments.clear(metric)
         self._reactions.clear()
         self._told_s = None

@@ -231,7 +231,7 @@ _ROWS: Final = (
             _Panel("Starts of workers", "s", _quantiles(m.START_DURATION, m.MODEL, legend=_MODEL)),
             _Panel("Drains of workers", "s", _quantiles(m.DRAIN_DURATION, m.MODEL, legend=_MODEL)),
             _Panel("Workers (or GPUs) that idle", "short", (_Line(_rate(m.IDLE, m.MODEL), _MODEL),)),
-            _Panel("Since the backlog was read", "s", (_Line(_now(m.UNSEEN, how="max"), "scaler"),)),
+            _Panel("Since the backlog was read", "s", (_Line(_now(m.UNSEEN, m.MODEL, how="max"), _MODEL),)),
             _Panel(
                 "Workers that failed in a row, versions taken out",
                 "short",

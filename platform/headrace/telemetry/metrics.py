@@ -285,6 +285,7 @@ UNSEEN: Final = Metric(
     "scaler",
     "s",
     "Since the scaler that acts has read what waits; nobody is stopped for what it does not know",
+    (MODEL,),
 )
 LEADS: Final = Metric(
     "headrace.scaler.leads",

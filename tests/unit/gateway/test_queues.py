@@ -6,7 +6,7 @@ from tests.unit.gateway.parts import Gateway, deployed, settle, whole
 from headrace.contracts.errors import QueueFull, Unavailable
 from headrace.contracts.topics import Lane
 from headrace.gateway.queues import Queues
-from headrace.kafka.backlog import PartitionBacklog
+from headrace.kafka.backlog import Backlog, PartitionBacklog
 from headrace.settings import GatewaySettings
 
 
@@ -17,13 +17,15 @@ class Backlogs:
         self.requests = requests
         self.during = lambda: None
         self.fault = None
+        self.faults = {}
 
     async def backlog(self, model_slug=None):
         assert model_slug is None
         self.during()
         if self.fault is not None:
             raise self.fault
-        return [PartitionBacklog("echo", Lane.FLEX, n, count, 99) for n, count in enumerate(self.requests)]
+        rows = [PartitionBacklog("echo", Lane.FLEX, n, count, 99) for n, count in enumerate(self.requests)]
+        return Backlog([row for row in rows if row.model_slug not in self.faults], self.faults)
 
 
 def queues(**settings):
@@ -54,6 +56,20 @@ async def test_a_kafka_that_does_not_tell_leaves_the_number(caplog):
         await found.refresh(backlogs)
     assert found.depth("echo") == 7
     assert caplog.text.count("no answer") == 1
+
+
+async def test_a_model_that_cannot_be_read_keeps_its_number_and_what_was_done_since(caplog):
+    found, model, backlogs = queues(max_queued=100), deployed(), Backlogs(7)
+    await found.refresh(backlogs)
+    found.sent(model)
+    backlogs.faults = {"echo": "echo has no leader"}
+    for _ in range(3):
+        await found.refresh(backlogs)
+    assert found.depth("echo") == 8
+    assert caplog.text.count("has no leader") == 1
+    backlogs.faults, backlogs.requests = {}, (3,)
+    await found.refresh(backlogs)
+    assert found.depth("echo") == 3
 
 
 def test_a_models_own_limit_comes_first():

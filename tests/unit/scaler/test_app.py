@@ -7,11 +7,12 @@ import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 from tests.unit.scaler.test_fleet import TOPICS, deployed, heartbeat, record
 
+from headrace.contracts.decisions import Decision
 from headrace.contracts.errors import SetupError, Unavailable
 from headrace.contracts.events import ModelDeployed, WorkerState
 from headrace.contracts.topics import LANES
 from headrace.core.ports import Place
-from headrace.kafka.backlog import PartitionBacklog
+from headrace.kafka.backlog import Backlog, PartitionBacklog
 from headrace.scaler.actuator import Unit
 from headrace.scaler.app import Parts, Scaler
 from headrace.settings import ScalerSettings, Settings
@@ -19,10 +20,16 @@ from headrace.telemetry.instruments import Gathering
 
 
 class Kafka:
-    """Fills what the scaler asks of Kafka. waiting: requests of each model; None: nobody answers."""
+    """Fills what the scaler asks of Kafka. waiting: requests of each model; None: nobody answers.
+
+    faults: why some models cannot be read. hidden: those whose topics nobody sees.
+    """
 
     def __init__(self):
         self.waiting = {}
+        self.faults = {}
+        self.hidden = set()
+        self.is_deaf = False
         self.refusal = None
         self.deleted = []
         self.made = []
@@ -37,11 +44,13 @@ class Kafka:
     async def follow_backlog(self, slugs, live):
         if self.waiting is None:
             raise Unavailable("no broker")
-        return [
+        rows = [
             PartitionBacklog(slug, lane, 0, self.waiting.get(slug, 0), self.waiting.get(slug, 0), 100)
             for slug in slugs
+            if slug not in self.faults and slug not in self.hidden
             for lane in LANES[:1]
         ]
+        return Backlog(rows, self.faults, self.is_deaf)
 
     async def delete_topics(self, names):
         if self.refusal is not None:
@@ -157,6 +166,64 @@ async def test_whoever_takes_over_and_cannot_read_keeps_all_workers(scaler, kafk
     await scaler._tick()
     assert scaler.actuator.orders[-1].ends == []
     assert scaler.actuator.orders[-1].targets == {"chat": 2}
+
+
+@pytest.mark.parametrize("how", ["fault", "hidden"])
+async def test_a_model_that_cannot_be_read_keeps_its_workers_and_the_others_go_on(scaler, kafka, how):
+    deploy(scaler, deployed("chat", workers=0), deployed("other", workers=0))
+    serving(scaler, "a", "b")
+    kafka.waiting = {"chat": 2}
+    await scaler._tick()
+    now = scaler.actuator.orders[-1].targets["chat"]
+    if how == "fault":
+        kafka.faults = {"chat": "headrace.requests.chat.default-3 has no leader"}
+    else:
+        kafka.hidden = {"chat"}
+    known = scaler.fleet.known["chat"]
+    known.busy_at_s -= 100_000.0  # for all that was read it has long been idle
+    known.depth = known.depth._replace(backlog=0)
+    kafka.waiting = {"other": 5}
+    for _ in range(3):
+        await scaler._tick()
+    orders = scaler.actuator.orders[-1]
+    assert orders.ends == []
+    assert orders.targets["chat"] == now > 0
+    assert [new.model for new in orders.starts] == ["other"]
+    said = [Decision.decode(sent.value) for sent in kafka.sent if sent.key == b"chat"][-1]
+    assert said.reason.startswith("cannot be read, so nothing changes: ")
+    assert ("no leader" if how == "fault" else "not there") in said.unread
+    kafka.faults, kafka.hidden = {}, set()
+    kafka.waiting = {"chat": 2, "other": 5}
+    await scaler._tick()
+    said = [Decision.decode(sent.value) for sent in kafka.sent if sent.key == b"chat"][-1]
+    assert said.unread == ""
+
+
+async def test_a_model_on_its_way_out_stays_while_it_cannot_be_read(scaler, kafka):
+    deploy(scaler, leaving("old"))
+    await scaler._tick()
+    kafka.faults = {"old": "no leader"}
+    await retire(scaler)
+    assert kafka.deleted == []
+    kafka.faults = {}
+    await retire(scaler)
+    assert kafka.deleted
+
+
+async def test_nobody_is_lost_while_heartbeats_cannot_be_read(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+    beat = scaler.fleet.heartbeats["a"]
+    scaler.fleet.heartbeats["a"] = beat.model_copy(update={"sent_at_s": time.time() - 600.0})
+    kafka.is_deaf = True
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    with pytest.raises(Unavailable):
+        scaler._heard()
+    kafka.is_deaf = False
+    scaler.fleet.deaf(0.0)
+    await scaler._tick()
+    assert [end.unit_id for end in scaler.actuator.orders[-1].ends] == ["a"]
 
 
 async def test_who_leads_says_so_even_where_units_are_not_known(scaler, kafka):

@@ -49,6 +49,19 @@ def test_at_once_when_something_is_done_or_changes(known):
     assert not written(ledger, known, 0.3)
 
 
+def test_at_once_when_it_cannot_be_read_and_when_it_can_again(known):
+    ledger = Ledger()
+    written(ledger, known, 0.0)
+    known.unread = "t-3 has no leader"
+    (found,) = written(ledger, known, 0.1)
+    assert found.unread == "t-3 has no leader"
+    assert found.reason.startswith("cannot be read, so nothing changes: t-3 has no leader")
+    assert not written(ledger, known, 0.2)
+    known.unread = ""
+    (found,) = written(ledger, known, 0.3)
+    assert "cannot be read" not in found.reason
+
+
 def test_what_it_says(known):
     known.measure(Depth(100, 105), 1.0)
     known.decide([worker(running=4), worker(Phase.STARTING)], 0, 1.0)

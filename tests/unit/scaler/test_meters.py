@@ -49,7 +49,7 @@ def worker(phase=Phase.READY, running=0):
 def tick(meters, fleet, depth, workers, now_s):
     fleet.measure({"chat": depth}, now_s)
     fleet.plan(workers, now_s)
-    meters.tell(fleet, workers, 0.25, now_s)
+    meters.tell(fleet, workers, 0.0, now_s)
 
 
 def test_where_requests_stand_and_what_they_are(meters, gathered, fleet):
@@ -62,7 +62,20 @@ def test_where_requests_stand_and_what_they_are(meters, gathered, fleet):
     assert values(gathered, metrics.WAITING_TOKENS) == {("chat",): 60.0}
     assert values(gathered, metrics.REQUEST_WORK) == {("chat",): 2.0}
     assert values(gathered, metrics.WORKERS) == {("chat", "ready"): 1}
-    assert values(gathered, metrics.UNSEEN) == {(): 0.25}
+    assert values(gathered, metrics.UNSEEN) == {("chat",): 0.0}
+
+
+def test_since_when_a_model_is_not_read(meters, gathered, fleet):
+    fleet.update([record(TOPICS.models, name, deployed(name)) for name in ("chat", "shut")])
+    for known in fleet.known.values():
+        known.deployed = known.deployed.model_copy(update={"deployed_at_s": 0.0})
+    meters.tell(fleet, [], 3.0, 10.0)
+    assert values(gathered, metrics.UNSEEN) == {("chat",): 7.0, ("shut",): 7.0}
+    tick(meters, fleet, Depth(1, 1), [], 20.0)
+    assert values(gathered, metrics.UNSEEN) == {("chat",): 0.0, ("shut",): 20.0}
+    fleet.measure({}, 25.0, {"chat": "no leader"})
+    meters.tell(fleet, [], 3.0, 25.0)
+    assert values(gathered, metrics.UNSEEN) == {("chat",): 5.0, ("shut",): 22.0}
 
 
 def test_models_that_are_gone_and_scalers_that_do_not_act_say_nothing(meters, gathered, fleet):
