@@ -75,25 +75,27 @@ class BacklogReader:
         self._raw = raw
         self._coordinators: dict[str, int] = {}
         self._known = _Known()
+        self._faulty: frozenset[str] = frozenset()
 
     async def follow(self, topics: Topics, slugs: Collection[str], live: Collection[str]) -> Backlog:
         """All partitions of these models, again and again at little cost; raises as `read` does.
 
         live: those of them that have members, or had them a moment ago. The commits of others do not change,
         and are only read now and then; so are the partitions' leaders and the beginnings of the logs.
-        A model at fault is not asked twice: the next call does that.
+        A fault that may pass has a moment to do so, and only then: later calls do not wait for it again.
         """
 
-        async def read() -> Backlog:
+        async def read() -> tuple[list[PartitionBacklog], _Faults]:
             known, faults = self._known, await self._refresh(topics, slugs, live)
             leaders = known.well(faults)
             ends = await self._offsets(topics, leaders | known.beats, OffsetResetStrategy.LATEST, faults)
-            leaders = known.well(faults)
             known.is_lacking = bool(faults) or not known.parts.keys() >= set(slugs)
-            is_deaf = faults.pop(_BEATS, None) is not None
-            return Backlog(_rows(topics, leaders, known.commits, known.starts, ends), _told(faults), is_deaf)
+            return _rows(topics, known.well(faults), known.commits, known.starts, ends), faults
 
-        return await self._insist(read)
+        rows, faults = await self._settle(read, self._faulty)
+        self._faulty = frozenset(faults)
+        is_deaf = faults.pop(_BEATS, None) is not None
+        return Backlog(rows, _told(faults), is_deaf)
 
     async def read(self, topics: Topics, model_slug: str | None = None) -> Backlog:
         """Every partition of the model, or of all models, by lane in order of service; empty: no such model.
@@ -106,16 +108,9 @@ class BacklogReader:
             Unavailable: Kafka does not answer for ten seconds.
             SetupError: Kafka refuses us.
         """
-        loop, rest_s = asyncio.get_running_loop(), _RETRY_S
-        end_s = loop.time() + _SETTLE_S
-        while True:
-            rows, faults = await self._insist(partial(self._read, topics, model_slug))
-            may_pass = any(error.retriable for error in faults.values())
-            if not may_pass or loop.time() + rest_s > end_s:
-                rows.sort(key=lambda row: (row.model_slug, LANES.index(row.lane), row.partition))
-                return Backlog(rows, _told(faults))
-            await asyncio.sleep(rest_s)
-            rest_s *= 2
+        rows, faults = await self._settle(partial(self._read, topics, model_slug), ())
+        rows.sort(key=lambda row: (row.model_slug, LANES.index(row.lane), row.partition))
+        return Backlog(rows, _told(faults))
 
     def forget(self) -> None:
         """What is known is of no use: topics were made anew, or others lead now."""
@@ -130,6 +125,21 @@ class BacklogReader:
             self._coordinators.pop(group, None)
             raise
         return found.get((topic, partition))
+
+    async def _settle(
+        self, read: Callable[[], Awaitable[tuple[list[PartitionBacklog], _Faults]]], old: Collection[str]
+    ) -> tuple[list[PartitionBacklog], _Faults]:
+        """Read until no fault may pass by itself but the old ones; for a moment."""
+        loop, rest_s = asyncio.get_running_loop(), _RETRY_S
+        end_s = loop.time() + _SETTLE_S
+        while True:
+            rows, faults = await self._insist(read)
+            may_pass = any(error.retriable for slug, error in faults.items() if slug not in old)
+            if not may_pass or loop.time() + rest_s > end_s:
+                return rows, faults
+            self._known.led_s = -math.inf
+            await asyncio.sleep(rest_s)
+            rest_s *= 2
 
     async def _insist(self, read: Callable[[], Awaitable[_T]]) -> _T:
         why: KafkaError | None = None
