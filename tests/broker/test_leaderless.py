@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import NewTopic
 from tests.stack import wait_until
+from typer.testing import CliRunner
 
+from headrace.cli.main import app
 from headrace.contracts.topics import Lane, Topics
 from headrace.core.ports import Outgoing
 from headrace.devstack.broker import Broker
@@ -17,6 +19,7 @@ from headrace.devstack.distribution import Distribution
 from headrace.devstack.ports import HOST, free
 from headrace.devstack.probe import kafka_answers
 from headrace.devstack.processes import Service, run
+from headrace.dispatcher.app import _Groups
 from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
 from headrace.settings import KafkaSettings, load
@@ -114,7 +117,9 @@ def lanes(topics: Topics, slug: str) -> list[str]:
     return [topics.requests(slug, lane) for lane in Lane]
 
 
-async def test_a_dead_broker_holds_up_only_the_models_that_it_led(two: tuple[str, Second]) -> None:
+async def test_a_dead_broker_holds_up_only_the_models_that_it_led(
+    two: tuple[str, Second], monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, second = two
     kafka = KafkaSettings(
         bootstrap_servers=address, topic_prefix="t.", replication_factor=1, min_insync_replicas=1
@@ -125,7 +130,7 @@ async def test_a_dead_broker_holds_up_only_the_models_that_it_led(two: tuple[str
         plans = topics.request_plans("near", 2)
         await admin.ensure_topics([*topics.shared_plans(), *plans])
         await admin.commit_initial_offsets(topics.group("near"), plans)  # the first broker keeps all commits
-        second.start()
+        await asyncio.to_thread(second.start)
         await _on_second(admin, lanes(topics, "far"))
         await _on_second(other, [elsewhere.topics.workers])
         producer = Producer(kafka, source="test")
@@ -155,8 +160,17 @@ async def test_a_dead_broker_holds_up_only_the_models_that_it_led(two: tuple[str
         assert (set(found.rows), found.faults) == (near, {"far": fault})
         assert (await admin.backlog("far")).faults == {"far": fault}
         assert (await other.follow_backlog(["near"], [])).is_deaf
+        async with _Groups(kafka) as groups:
+            assert await groups.vacant() == ["near"]
+        monkeypatch.setenv("HEADRACE_KAFKA_BOOTSTRAP_SERVERS", address)
+        monkeypatch.setenv("HEADRACE_KAFKA_TOPIC_PREFIX", kafka.topic_prefix)
+        for arguments in (["backlog"], ["backlog", "far"]):
+            done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+            assert done.exit_code == 1
+            assert f"far cannot be read: {fault}" in done.stderr
+            assert ("near" in done.stdout) == (len(arguments) == 1)
 
-        second.start()
+        await asyncio.to_thread(second.start)
         while (found := await admin.follow_backlog(slugs, slugs)).faults:
             await asyncio.sleep(0.1)
         assert sum(row.requests for row in found.rows) == 2
