@@ -18,7 +18,7 @@ from headrace.contracts.topics import Topics
 from headrace.core.budget import Pool, afford
 from headrace.core.planning import shared
 from headrace.core.ports import Record
-from headrace.core.rollout import is_stable, unfit
+from headrace.core.rollout import is_over, stable, unfit
 from headrace.core.scaling import Action, Failures, Observed, Phase, Wanted, Worker
 from headrace.scaler.actuator import Cause, Exit, Unit
 from headrace.scaler.known import SERVING, Depth, Grant, Known
@@ -241,14 +241,17 @@ class Fleet:
         """Versions that are to be trusted, because a worker has been well for a while."""
         for worker in workers:
             if worker.phase is Phase.READY:
-                self._ready_s.setdefault(worker.id, now_s)
+                # Nothing is still to come: a clock may be set back.
+                self._ready_s[worker.id] = min(self._ready_s.get(worker.id, now_s), now_s)
         found = []
         by_model = _by_model(workers)
         for model, known in self.known.items():
             deployed = known.deployed
-            if not is_stable(by_model[model], deployed.version, self._ready_s, now_s):
+            since_s = stable(by_model[model], deployed.version, self._ready_s, now_s)
+            if not since_s:
                 continue
-            self._failures.pop(model, None)
+            if is_over(self._failures.get(model, Failures()), since_s, known.allowed):
+                self._failures.pop(model, None)
             trusted = self._trusted.get(model)
             if trusted is None or trusted.version != deployed.version:
                 found.append(deployed)

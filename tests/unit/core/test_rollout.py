@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.core.rollout import is_stable, unfit
+from headrace.core.rollout import is_over, stable, unfit
 from headrace.core.scaling import Failures, Phase, Worker
 
 
@@ -11,7 +11,7 @@ def worker(name, version="v2", phase=Phase.READY):
 
 
 @pytest.mark.parametrize(
-    ("workers", "now_s", "stable"),
+    ("workers", "now_s", "is_stable"),
     [
         ([worker("a")], 109.0, False),
         ([worker("a")], 110.0, True),
@@ -21,8 +21,22 @@ def worker(name, version="v2", phase=Phase.READY):
         ([worker("unheard"), worker("a")], 110.0, True),
     ],
 )
-def test_a_version_is_stable_when_one_of_its_workers_was_ready_for_a_while(workers, now_s, stable):
-    assert is_stable(workers, "v2", {"a": 100.0}, now_s) is stable
+def test_a_version_is_stable_when_one_of_its_workers_was_ready_for_a_while(workers, now_s, is_stable):
+    assert stable(workers, "v2", {"a": 100.0}, now_s) == ([100.0] if is_stable else [])
+
+
+@pytest.mark.parametrize(
+    ("stable_s", "wanted", "over"),
+    [
+        ([], 0, False),
+        ([10.0], 2, False),
+        ([10.0, 60.0], 3, True),
+        ([10.0, 20.0], 2, True),
+    ],
+    ids=["nobody is well", "another fails beside it", "one that came later", "all that are wanted"],
+)
+def test_who_was_well_before_says_nothing_of_those_that_fail_beside_it(stable_s, wanted, over):
+    assert is_over(Failures(2, 50.0), stable_s, wanted) is over
 
 
 def test_a_version_that_fails_makes_place_for_the_trusted_one():

@@ -205,6 +205,25 @@ def test_failures_count_until_a_worker_is_stable_or_a_new_version_comes(fleet):
     assert fleet.observe([], 31.0).failures == {}
 
 
+def test_a_clock_that_is_set_back_makes_no_worker_new(fleet):
+    fleet.prove([ready("w")], 4000.0)
+    assert fleet.prove([ready("w")], 400.0) == []
+    assert len(fleet.prove([ready("w")], 410.0)) == 1
+
+
+def test_who_fails_beside_one_that_is_well_is_started_again_ever_later(fleet):
+    fleet.prove([ready("w")], 0.0)
+    for count in range(1, 4):
+        assert fleet.failed(unit(), "no memory", 100.0 + count) == count, "the GPU holds one of them"
+        fleet.prove([ready("w")], 100.5 + count)
+        fleet.plan([ready("w")], 100.5 + count)
+    assert "3 workers in a row have failed, at last: no memory" in fleet.known["chat"].reason
+    assert decide(fleet.observe([ready("w")], 104.0), [0.0, 1.0, 5.0], 104.0) == ()
+    fleet.prove([ready("w"), ready("later")], 110.0)
+    fleet.prove([ready("w"), ready("later")], 120.0)
+    assert fleet.observe([], 120.0).failures == {}
+
+
 def test_how_workers_of_another_version_end_is_no_fault_of_this_one(fleet):
     prove(fleet)
     fleet.update([record(TOPICS.models, "chat", deployed(version="v2"))])
