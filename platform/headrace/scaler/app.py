@@ -112,8 +112,9 @@ class Scaler:
         self._topics = settings.kafka.topics
         self._ledger = Ledger()
         self._looked_s = 0.0
-        self._began_s = time.time()
+        self._began_s = self._polled_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
+        self.fleet.deaf(self._began_s)  # what is read first may be as old as the last outage
         self.observer = Observer(self._topics, self.fleet)
         self.actuator: Actuator = catalog.create(settings, self._heard)
         self._obituaries = Obituaries(self._topics, parts.admin, parts.producer)
@@ -157,10 +158,18 @@ class Scaler:
         """Read on for ever; a change of what is deployed wakes the scaler."""
         while True:
             records = await reader.poll(1.0)
+            now_s = time.time()
+            self._mind_gap(now_s)
+            self._polled_s = now_s
             if records:
                 self.fleet.update(records)
             if any(record.place.topic == self._topics.models for record in records):
                 self.actuator.changed.set()
+
+    def _mind_gap(self, now_s: float) -> None:
+        """Where we were stopped for a while, or the clock has leapt, nobody could be heard."""
+        if not 0 <= now_s - self._polled_s <= _UNHEARD_S:
+            self.fleet.deaf(now_s)
 
     async def bury(self) -> None:
         """For each worker that ended: its obituary, and its name off the list."""
@@ -202,6 +211,7 @@ class Scaler:
         await self.actuator.lead(epoch)
         is_read = await self._look()
         now_s = time.time()
+        self._mind_gap(now_s)
         units = self.actuator.units()
         if not self.actuator.names_units:
             for unit in units.values():

@@ -321,8 +321,9 @@ class Fleet:
         if known is None or unit.stopping:
             return ""
         most_s = known.deployed.manifest.health.start_timeout_s
-        # Who waits for room, or for an image, says nothing of the model.
-        if phase is Phase.STARTING and took_s > most_s and not unit.note:
+        # Who waits for room, or for an image, says nothing of the model; who is ready may not be heard yet.
+        is_heard = now_s - self._hearing_s > _LIVE_S
+        if phase is Phase.STARTING and took_s > most_s and is_heard and not unit.note:
             return f"is not ready {took_s:.0f} s after its start"
         if heartbeat is None:
             return ""
@@ -344,7 +345,9 @@ class Fleet:
             self._drop(name)
         self._left &= set(living)
         old = [
-            name for name, seen_s in self._seen_s.items() if now_s - seen_s > _STALE_S and name not in living
+            name
+            for name, seen_s in self._seen_s.items()
+            if now_s - max(seen_s, self._hearing_s) > _STALE_S and name not in living
         ]
         for name in old:
             del self._seen_s[name]

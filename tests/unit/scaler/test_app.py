@@ -287,6 +287,39 @@ async def test_who_falls_silent_is_found_out_though_the_actuator_fails(kafka):
     await running
 
 
+@pytest.mark.parametrize("leap_s", [3600.0, -3600.0])
+async def test_who_was_stopped_for_an_hour_or_whose_clock_has_leapt_ends_nobody(
+    scaler, kafka, monkeypatch, leap_s
+):
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+    await scaler._tick()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + leap_s)
+    await scaler._tick()
+    await scaler._forget()
+    assert [orders.ends for orders in scaler.actuator.orders] == [[], []]
+
+
+async def test_whoever_begins_when_kafka_is_back_ends_nobody_for_the_outage(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=1))
+    serving(scaler, "a")
+    beat = scaler.fleet.heartbeats["a"]
+    old = beat.model_copy(update={"sent_at_s": beat.sent_at_s - 600.0})
+    scaler.fleet.update([record(TOPICS.workers, "a", old)])
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+
+
+async def test_who_stands_by_takes_no_name_off_the_list(scaler, kafka):
+    kafka.epoch = None
+    beat = heartbeat("theirs", WorkerState.READY, time.time() - 600.0)
+    scaler.fleet.update([record(TOPICS.workers, "theirs", beat)])
+    await scaler._tick()
+    await scaler._forget()
+    assert kafka.sent == []
+
+
 async def test_that_a_version_is_well_is_written_down_however_often_that_fails(scaler, kafka):
     deploy(scaler, deployed("chat", workers=0))
     serving(scaler, "a")

@@ -349,6 +349,13 @@ def test_who_is_not_heard_is_at_fault_unless_nobody_could_be_heard(fleet):
     assert fleet.worker(unit, 251.0).fault != ""
 
 
+def test_who_became_ready_while_nobody_listened_is_not_late(fleet):
+    unit = Unit("w", "chat", "v1", started_at_s=100.0)
+    fleet.deaf(1500.0)
+    assert fleet.worker(unit, 1501.0).fault == ""
+    assert fleet.worker(unit, 1511.0).fault == "is not ready 1411 s after its start"
+
+
 def test_why_a_worker_failed_is_what_it_said_or_what_it_was_ended_for(fleet):
     unit = Unit("w", "chat", "v1", 0.0)
     assert fleet.verdict(Exit(unit, Cause.KILLED, "was killed by signal 9", at_s=9.0)) is None
@@ -391,6 +398,9 @@ def test_the_long_dead_are_named_once(fleet):
             record(TOPICS.workers, "left", None),
         ]
     )
+    fleet.deaf(now_s - 60)
+    assert fleet.stale({"mine"}, now_s) == [], "who listened to nobody takes nobody for dead"
+    fleet.deaf(now_s - 61)
     assert sorted(fleet.stale({"mine"}, now_s)) == ["g", "old"]
     assert fleet.stale({"mine"}, now_s) == []
 
