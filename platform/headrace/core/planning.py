@@ -74,7 +74,7 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a model may have of what all models share; `least` it has in any case. gpus: of one worker.
+    """What a model may have of what all models share; `least` it has before others. gpus: of one worker.
 
     can_wait: it has nothing to do. turn_s: who has the lower one comes first, as in `core.turns`.
     has_some: workers, until now.
@@ -115,10 +115,10 @@ def plan(load: Load, crew: Crew, rules: Rules, pace: Pace, now_s: float) -> Plan
 def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None = None) -> dict[str, int]:
     """Workers of each model when all together may have `most`, and as many GPUs; None: any number.
 
-    Each has its least; each further one goes to who has fewest (of GPUs, where it takes some), until it is
-    enough for all or none is left. Who can wait comes last; of those that have none yet, each in its turn.
-    Behind one that needs more GPUs than are free nobody begins: small ones that come and go would leave it
-    none for ever.
+    Each has its least, as far as there are GPUs for it; each further one goes to who has fewest (of GPUs,
+    where it takes some), until it is enough for all or none is left. Who can wait comes last; of those that
+    have none yet, each in its turn. Behind one that needs more GPUs than are free nobody begins: small ones
+    that come and go would leave it none for ever.
     """
 
     def place(name: str) -> tuple[bool, int, float, str]:
@@ -126,9 +126,8 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
         turn_s = 0.0 if given[name] else share.turn_s
         return share.can_wait, given[name] * max(1, share.gpus), turn_s, name
 
-    given = {name: min(share.least, share.wanted) for name, share in shares.items()}
+    given, gpus = _least(shares, math.inf if most_gpus is None else most_gpus)
     left = math.inf if most is None else most - sum(given.values())
-    gpus = math.inf if most_gpus is None else most_gpus - sum(given[n] * shares[n].gpus for n in given)
     in_all, is_kept = gpus, False
     hungry = [place(name) for name, share in shares.items() if share.wanted > given[name]]
     heapq.heapify(hungry)
@@ -146,6 +145,19 @@ def shared(shares: Mapping[str, Share], most: int | None, most_gpus: int | None 
         if given[name] < share.wanted:
             heapq.heappush(hungry, place(name))
     return given
+
+
+def _least(shares: Mapping[str, Share], gpus: float) -> tuple[dict[str, int], float]:
+    """What each has in any case, and the GPUs that are left. Who has some is before who has none."""
+    given: dict[str, int] = {}
+    for name in sorted(shares, key=lambda name: not shares[name].has_some):
+        share = shares[name]
+        number = min(share.least, share.wanted)
+        while number and number * share.gpus > gpus:
+            number -= 1
+        given[name] = number
+        gpus -= number * share.gpus
+    return given, gpus
 
 
 def even(workers: int, partitions: int, dials: Dials) -> int:

@@ -194,6 +194,12 @@ def test_gpus_are_shared_beside_workers():
     assert shared({"a": Share(2, 9, 4), "b": Share(0, 1, 1)}, None, 8) == {"a": 2, "b": 0}
 
 
+def test_one_that_needs_more_gpus_than_there_are_takes_none_from_others():
+    assert shared({"big": Share(1, 1, 16), "small": Share(0, 2, 4)}, None, 8) == {"big": 0, "small": 2}
+    both = {"a": Share(1, 1, 6), "b": Share(1, 1, 6, has_some=True), "small": Share(0, 4, 1)}
+    assert shared(both, None, 8) == {"a": 0, "b": 1, "small": 2}, "and who is there stays"
+
+
 def test_nobody_begins_on_gpus_that_one_before_it_waits_for():
     shares = {"a": Share(0, 1, 2, turn_s=-math.inf, has_some=True), "b": Share(0, 1, 4, turn_s=1.0)}
     new, old = Share(0, 1, 1, turn_s=2.0), Share(0, 1, 1, turn_s=2.0, has_some=True)
@@ -211,7 +217,7 @@ def test_nobody_begins_on_gpus_that_one_before_it_waits_for():
 )
 def test_there_are_never_more_gpus_than_allowed_and_none_that_somebody_could_use(wanted, most):
     shares = {
-        name: Share(0, least + more, gpus, has_some=True) for name, (least, more, gpus) in wanted.items()
+        name: Share(least, least + more, gpus, has_some=True) for name, (least, more, gpus) in wanted.items()
     }
     found = shared(shares, None, most)
     left = most - sum(found[name] * share.gpus for name, share in shares.items())
