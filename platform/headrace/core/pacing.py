@@ -99,7 +99,7 @@ def step(pace: Pace, need: Need, rules: PaceRules, now_s: float) -> Step:
         return _up(pace, need, rules, now_s)
     if need.min_workers == 0 and pace.target > 0 and not need.is_waiting:
         enough_s = rules.idle_for(need.cold_start_s, need.pauses_s)
-        if need.idle_s >= enough_s:
+        if need.idle_s > 0 and need.idle_s >= enough_s:  # 0: something runs, or comes back
             return Step(replace(pace, target=0, needs=()), f"idle for {enough_s:.0f} s")
     return _down(pace, need, rules, now_s)
 

@@ -125,6 +125,13 @@ def test_the_last_goes_by_idleness_alone():
     assert "idle for 60 s" in step(Pace(target=5), idle, RULES, 0.0).reason
 
 
+def test_who_runs_something_is_not_idle_however_soon_the_last_one_goes():
+    rules = PaceRules(idle_s=0.0)
+    busy = need(1, is_waiting=False, idle_s=0.0)
+    assert step(Pace(target=1), busy, rules, 0.0).pace.target == 1
+    assert step(Pace(target=1), busy._replace(workers=0, idle_s=0.1), rules, 0.0).pace.target == 0
+
+
 def test_idle_for_as_long_as_a_start_takes():
     assert RULES.idle_for(5.0) == 60.0
     assert RULES.idle_for(300.0) == 300.0
