@@ -28,6 +28,10 @@ class Turn:
             return Turn(now_s, given > 0)
         return Turn(min(self.since_s, now_s), self.has_some)
 
+    def delayed(self, now_s: float) -> "Turn":
+        """It cannot begin before others have ended: its turn begins then."""
+        return Turn(now_s, True) if self.has_some else self
+
     def at_s(self, cold_start_s: float, now_s: float) -> float:
         """Where it stands in the queue: whose is lower comes first."""
         if self.since_s is None:

@@ -223,7 +223,8 @@ class Scaler:
         self.fleet.plan(workers, now_s, is_read=is_read)
         self._meters.tell(self.fleet, workers, self._began_s, now_s)
         observed = self.fleet.observe(workers, now_s)
-        actions = self.fleet.afford(decide(observed, self._settings.scaler.restart_backoff_s, now_s), workers)
+        decided = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
+        actions = self.fleet.afford(decided, workers, now_s)
         named = [(self._name(each), each) for each in actions]
         if named and not await self._leadership.confirm():
             return

@@ -212,11 +212,14 @@ class Fleet:
                 budget = "GPU budget" if number < for_workers[model] else "budget of workers"
                 known.grant = Grant(number, f"{budget}: {number} of {known.target}")
 
-    def afford(self, actions: Sequence[Action], workers: Sequence[Worker]) -> Sequence[Action]:
+    def afford(self, actions: Sequence[Action], workers: Sequence[Worker], now_s: float) -> Sequence[Action]:
         """Only those for which there is room, and what makes room for the others."""
         found = afford(actions, workers, self._pools())
+        there = {worker.model for worker in workers if worker.phase is not Phase.DRAINING}
         for model, (number, pool) in found.refused.items():
             known = self.known[model]
+            if model not in there:
+                known.turn = known.turn.delayed(now_s)
             known.grant = Grant(known.allowed, f"{pool}: {number} wait until others have ended")
         return found.actions
 

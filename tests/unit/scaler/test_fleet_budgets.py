@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.unit.scaler.test_fleet import TOPICS, deployed, record
 
-from headrace.core.scaling import Phase, Start, Stop, Worker
+from headrace.core.scaling import Phase, Start, Stop, Worker, decide
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.known import Depth
 from headrace.settings import ScalerSettings
@@ -90,10 +90,32 @@ class TestBudgets:
         workers = [Worker(f"w-{n}", "chat", "v1", Phase.DRAINING, 0.0) for n in (1, 2)]
         fleet.observe(workers, 0.0)
         start = Start("other", "v1", "because")
-        assert fleet.afford([start], workers) == ()
+        assert fleet.afford([start], workers, 0.0) == ()
         assert fleet.known["other"].reason == "GPU budget: 1 wait until others have ended"
-        assert fleet.afford([start], workers[:1]) == (start,)
-        assert self.fleet().afford([start], workers) == (start,)
+        assert fleet.afford([start], workers[:1], 0.0) == (start,)
+        assert self.fleet().afford([start], workers, 0.0) == (start,)
+
+    def test_a_turn_begins_when_those_before_have_ended(self):
+        fleet = self.fleet(max_gpus=2, cold_start_s=1.0)
+        for known in fleet.known.values():
+            known.load = known.load._replace(waiting=5)
+
+        def given(workers, now_s):
+            observed = fleet.observe(workers, now_s)
+            actions = fleet.afford(decide(observed, [0.0], now_s), workers, now_s)
+            return [each.model for each in actions if isinstance(each, Start)]
+
+        mine = Worker("w-1", "chat", "v1", Phase.READY, 0.0)
+        assert given([], 0.0) == ["chat"]
+        for now_s in range(60, 301, 20):
+            assert given([replace(mine, phase=Phase.DRAINING)], now_s) == []
+            assert fleet.known["other"].allowed == 1
+        assert given([], 301.0) == ["other"]
+        theirs = [Worker("w-2", "other", "v1", Phase.STARTING, 301.0)]
+        assert given(theirs, 359.0) == []
+        assert [known.allowed for known in fleet.known.values()] == [0, 1]
+        given(theirs, 361.0)
+        assert [known.allowed for known in fleet.known.values()] == [1, 0]
 
     def test_an_older_version_holds_as_many_gpus_as_it_took(self):
         fleet = self.fleet(max_gpus=2)
@@ -104,7 +126,7 @@ class TestBudgets:
         fleet.deploy(before.model_copy(update={"manifest": manifest, "version": "v2"}))
         workers = [Worker("w-1", "chat", "v1", Phase.READY, 0.0)]
         fleet.observe(workers, 0.0)
-        (stop,) = fleet.afford([Start("chat", "v2", "because")], workers)
+        (stop,) = fleet.afford([Start("chat", "v2", "because")], workers, 0.0)
         assert stop == Stop("w-1", "makes room for version v2: GPU budget")
 
     def test_a_change_of_version_has_so_many_places(self):
@@ -112,7 +134,7 @@ class TestBudgets:
         workers = [Worker(f"w-{n}", "chat", "v1", Phase.READY, 0.0) for n in (1, 2, 3)]
         start = Start("chat", "v2", "because")
         fleet.observe(workers, 0.0)
-        assert fleet.afford([start], workers) == (Stop("w-1", "makes room for version v2: surge"),)
+        assert fleet.afford([start], workers, 0.0) == (Stop("w-1", "makes room for version v2: surge"),)
         assert fleet.known["chat"].reason == "surge: 1 wait until others have ended"
-        assert fleet.afford([start], workers[:2]) == (start,)
-        assert self.fleet(surge=1).afford([start], workers) == (start,)
+        assert fleet.afford([start], workers[:2], 0.0) == (start,)
+        assert self.fleet(surge=1).afford([start], workers, 0.0) == (start,)
