@@ -15,6 +15,9 @@ _PAYS: Final = 1 / 3
 
 _ROUNDING: Final = 1e-9
 
+_MOST: Final = 1e9
+"""Workers: more than anybody has, and a number that can be counted with."""
+
 _SOONEST_S: Final = 1e-3
 """Whatever is due sooner is late, by any number of workers."""
 
@@ -108,7 +111,7 @@ def _enough(work_s: float, within_s: float, supply: Supply, dials: Dials) -> int
     """The smallest number of workers whose planned seconds within the horizon hold the work."""
     # An error of rounding starts no worker.
     left_s = max(0.0, work_s / dials.utilization - _ROUNDING * within_s)
-    number = min(supply.warm, math.ceil(left_s / within_s))
+    number = min(supply.warm, _ceil(left_s / within_s))
     left_s -= number * within_s
     # Those that are warm first count first.
     for eta_s in sorted(supply.starting_s):
@@ -122,7 +125,12 @@ def _enough(work_s: float, within_s: float, supply: Supply, dials: Dials) -> int
     number = supply.workers
     if within_s <= supply.cold_start_s:
         return number  # no new one can help
-    return number + math.ceil(left_s / (within_s - supply.cold_start_s))
+    return number + _ceil(left_s / (within_s - supply.cold_start_s))
+
+
+def _ceil(workers: float) -> int:
+    """What a manifest says of one model, however absurd, must not keep the others from having theirs."""
+    return math.ceil(min(workers, _MOST))
 
 
 def _clamped(found: Size, dials: Dials) -> Size:

@@ -93,6 +93,7 @@ class Fleet:
 
     def resign(self) -> None:
         """Another may act now: what was seen and decided here is of the past when we do again."""
+        self._took.clear()
         for known in self.known.values():
             known.depth = known.plan = None
 
@@ -421,8 +422,9 @@ class Fleet:
             return
         if before.state is WorkerState.STARTING and now.state is WorkerState.READY:
             took_s = now.sent_at_s - self._spawned_s.pop(now.in_unit, now.started_at_s)
-            known.started(took_s)
-            self._took.append((now.model, took_s))
+            if took_s > 0:  # else clocks differ, and nobody knows how long
+                known.started(took_s)
+                self._took.append((now.model, took_s))
         known.hear(before, now)
 
     def _update_learned(self, key: str, value: bytes | None) -> None:

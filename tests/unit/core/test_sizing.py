@@ -99,6 +99,15 @@ def test_those_that_start_for_a_deadline_stay_needed_when_it_is_near():
     assert number(Demand(1.0, due=[Due(in_s=0, work_s=160)]), Supply(5)) == 1
 
 
+@pytest.mark.parametrize(
+    ("work_s", "utilization", "cold_start_s"),
+    [(1e309, 1.0, 30.0), (1e300, 1e-300, 0.0), (1e300, 1e-300, 1e9)],
+)
+def test_absurd_numbers_are_only_many_workers(work_s: float, utilization: float, cold_start_s: float):
+    dials = Dials(max_workers=3, utilization=utilization)
+    assert number(Demand(work_s), Supply(1, [1.0], cold_start_s), dials) in (2, 3)
+
+
 def test_the_dials_have_the_last_word():
     assert size(Demand(1e6), Supply(0), Dials(max_workers=3)).workers == 3
     assert "at most 3" in size(Demand(1e6), Supply(0), Dials(max_workers=3)).reason

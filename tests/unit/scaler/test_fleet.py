@@ -129,6 +129,22 @@ def test_to_wait_for_room_is_no_part_of_a_start(fleet, note, cold_start_s):
     assert fleet.known["chat"].cold_start_s == cold_start_s
 
 
+def test_a_start_by_a_clock_that_is_behind_says_nothing(fleet):
+    fleet.spawned("w", 100.0)
+    for state, at_s in ((WorkerState.STARTING, 88.0), (WorkerState.READY, 90.0)):
+        fleet.update([record(TOPICS.workers, "w", heartbeat("w", state, at_s))])
+    assert fleet.known["chat"].cold_start_s == 30.0
+    assert fleet.took() == []
+
+
+def test_starts_that_were_seen_while_another_acted_are_its_to_tell(fleet):
+    for state, at_s in ((WorkerState.STARTING, 88.0), (WorkerState.READY, 90.0)):
+        fleet.update([record(TOPICS.workers, "w", heartbeat("w", state, at_s))])
+    fleet.resign()
+    assert fleet.took() == []
+    assert fleet.known["chat"].cold_start_s == 90.0, "and known all the same"
+
+
 def test_a_start_that_came_to_nothing_is_forgotten(fleet):
     for name in ("w-1", "w-2"):
         fleet.spawned(name, -60.0)
