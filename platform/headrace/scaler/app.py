@@ -253,7 +253,7 @@ class Scaler:
 
     @property
     def _is_deaf(self) -> bool:
-        return time.time() - self._looked_s > _UNHEARD_S
+        return not 0 <= time.time() - self._looked_s <= _UNHEARD_S
 
     async def _act(
         self,
@@ -284,7 +284,7 @@ class Scaler:
         """
         now_s = time.time()
         fixed = all(known.is_fixed for known in self.fleet.known.values())
-        if fixed and now_s - self._looked_s < _FIXED_S:
+        if fixed and 0 <= now_s - self._looked_s < _FIXED_S:  # a clock may be set back
             return True  # no load changes anything
         try:
             slugs = {known.deployed.slug for known in self.fleet.known.values()}

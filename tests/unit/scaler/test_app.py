@@ -301,6 +301,21 @@ async def test_who_was_stopped_for_an_hour_or_whose_clock_has_leapt_ends_nobody(
     assert [orders.ends for orders in scaler.actuator.orders] == [[], []]
 
 
+async def test_topics_are_read_on_after_a_clock_was_set_back(scaler, kafka, monkeypatch):
+    event = deployed("chat", workers=2)
+    scaling = event.manifest.scaling.model_copy(update={"max_workers": 2})
+    manifest = event.manifest.model_copy(update={"scaling": scaling})
+    deploy(scaler, event.model_copy(update={"manifest": manifest}))
+    await scaler._tick()
+    kafka.waiting = {"chat": 5}
+    await scaler._tick()
+    assert scaler.fleet.known["chat"].depth.backlog == 0, "no load changes anything, so they are read seldom"
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600.0)
+    await scaler._tick()
+    assert scaler.fleet.known["chat"].depth.backlog == 5
+
+
 async def test_whoever_begins_when_kafka_is_back_ends_nobody_for_the_outage(scaler, kafka):
     deploy(scaler, deployed("chat", workers=1))
     serving(scaler, "a")
