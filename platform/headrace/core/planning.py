@@ -179,7 +179,7 @@ def even(workers: int, partitions: int, dials: Dials) -> int:
 def _needed(load: Load, crew: Crew, rules: Rules, most: int) -> Size:
     dials = rules.dials
     if crew.work_s is None:
-        return _unknown(load, crew, dials)
+        return _unknown(load, dials, most)
     etas_s = [
         max(0.0, crew.cold_start_s - age_s)
         for age_s in crew.starting_s
@@ -247,9 +247,10 @@ def _useful(load: Load, crew: Crew, supply: Supply, dials: Dials) -> int:
     return supply.workers + math.floor(unserved)
 
 
-def _unknown(load: Load, crew: Crew, dials: Dials) -> Size:
-    some = load.waiting + load.running > 0 or load.arriving_per_s > 0
-    workers = max(dials.min_workers, 1 if some else 0)
-    return Size(
-        workers, "what a request costs is not known yet: one worker, to learn it" if some else "nothing to do"
-    )
+def _unknown(load: Load, dials: Dials, most: int) -> Size:
+    if load.waiting + load.running == 0 and load.arriving_per_s <= 0:
+        return Size(dials.min_workers, "nothing to do")
+    told = "what a request costs is not known yet: one worker, to learn it"
+    if most < 1:
+        return Size(most, f"at most {most} ({told})")
+    return Size(max(dials.min_workers, 1), told)

@@ -32,6 +32,9 @@ def test_one_worker_until_it_is_known_what_a_request_costs():
     assert "not known" in found.reason
     assert run(Load(), Crew()).needed == 0
     assert run(Load(waiting=1), Crew(), rules(least=3)).needed == 3
+    none = run(Load(waiting=1), Crew(), rules(most=0))
+    assert (none.needed, none.pace.target) == (0, 0)
+    assert none.reason.startswith("at most 0")
 
 
 @pytest.mark.parametrize("work_s", [0.0, 1e-12, 3e-5])

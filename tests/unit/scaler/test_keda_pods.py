@@ -52,6 +52,14 @@ def test_whoever_was_asked_for_counts_from_then_on(pods):
     assert [unit.started_at_s for unit in found.values()] == [10.0, 10.0, 14.0]
 
 
+def test_a_clock_that_is_set_back_keeps_no_dead_worker(pods):
+    heard(pods, 3600.0, beat("w1", sent_at_s=3600.0))
+    assert list(heard(pods, 4.0, beat("w1", sent_at_s=3600.0))) == ["w1"]
+    for now_s in (8.0, 12.0):
+        heard(pods, now_s, beat("w1", sent_at_s=3600.0))
+    assert heard(pods, 15.0, beat("w1", sent_at_s=3600.0)) == {}
+
+
 def test_whoever_is_no_longer_asked_for_does_not_count(pods):
     pods.order(starting(1))
     heard(pods, 10.0)

@@ -42,7 +42,7 @@ class Pods:
 
     def hear(self, beats: Mapping[str, WorkerHeartbeat], now_s: float) -> None:
         """The last words of all workers, by id."""
-        is_new = now_s - self._listened_s > _GAP_S
+        is_new = not 0 <= now_s - self._listened_s <= _GAP_S  # or the clock has leapt
         self._listened_s = now_s
         found = {}
         for worker_id, beat in beats.items():
