@@ -112,6 +112,7 @@ class Scaler:
         self._topics = settings.kafka.topics
         self._ledger = Ledger()
         self._looked_s = 0.0
+        self._led: int | None = None
         self._began_s = self._polled_s = time.time()
         self.fleet = Fleet(self._topics, settings.scaler)
         self.fleet.deaf(self._began_s)  # what is read first may be as old as the last outage
@@ -208,6 +209,9 @@ class Scaler:
             if not self._leadership.may_lead:
                 await self.actuator.stand_back()
             return
+        if epoch != self._led:
+            self.fleet.resign()  # another may have acted between two ticks
+            self._led = epoch
         await self.actuator.lead(epoch)
         is_read = await self._look()
         now_s = time.time()
@@ -226,7 +230,7 @@ class Scaler:
         decided = decide(observed, self._settings.scaler.restart_backoff_s, now_s)
         actions = self.fleet.afford(decided, workers, now_s)
         named = [(self._name(each), each) for each in actions]
-        if named and not await self._leadership.confirm():
+        if named and not (await self._leadership.confirm() and self._leadership.epoch == epoch):
             return
         await self._write(epoch, workers, named, now_s)
         served = {worker.model for worker in workers}

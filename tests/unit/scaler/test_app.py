@@ -257,6 +257,25 @@ async def test_whoever_acts_again_does_not_undo_what_another_did_meanwhile(scale
     assert scaler.actuator.orders[-1].targets == {"chat": 4}, "what was read once is old"
 
 
+async def test_what_was_decided_in_one_epoch_is_not_done_in_another(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=1))
+    kafka.meanwhile = lambda: setattr(kafka, "epoch", 5)
+    await scaler._tick()
+    assert scaler.actuator.orders == []
+    await scaler._tick()
+    assert [(orders.epoch, len(orders.starts)) for orders in scaler.actuator.orders] == [(5, 1)]
+
+
+async def test_whoever_acts_by_a_later_epoch_does_not_undo_what_another_did_between_two_ticks(scaler, kafka):
+    deploy(scaler, deployed("chat", workers=0))
+    await scaler._tick()
+    serving(scaler, "a", "b", "c")
+    kafka.epoch, kafka.waiting = 3, {"chat": 3}
+    await scaler._tick()
+    assert scaler.actuator.orders[-1].ends == []
+    assert scaler.actuator.orders[-1].targets == {"chat": 3}
+
+
 async def test_a_scaler_that_hears_no_more_ends_and_not_its_workers(scaler, kafka):
     deploy(scaler, deployed("chat", workers=1))
     serving(scaler, "a")
