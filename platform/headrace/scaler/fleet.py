@@ -216,7 +216,7 @@ class Fleet:
     def afford(self, actions: Sequence[Action], workers: Sequence[Worker], now_s: float) -> Sequence[Action]:
         """Only those for which there is room, and what makes room for the others."""
         found = afford(actions, workers, self._pools())
-        there = {worker.model for worker in workers if worker.phase is not Phase.DRAINING}
+        there = {worker.model for worker in workers}
         for model, (number, pool) in found.refused.items():
             known = self.known[model]
             if model not in there:

@@ -114,6 +114,8 @@ class TestBudgets:
         theirs = [Worker("w-2", "other", "v1", Phase.STARTING, 301.0)]
         assert given(theirs, 359.0) == []
         assert [known.allowed for known in fleet.known.values()] == [0, 1]
+        # Whose own worker of an older version ends has had its turn all the while.
+        given([replace(theirs[0], version="v0", phase=Phase.DRAINING)], 358.0)
         given(theirs, 361.0)
         assert [known.allowed for known in fleet.known.values()] == [1, 0]
 
