@@ -2,8 +2,10 @@
 
 import pytest
 
-from headrace.contracts.errors import BodyTooLarge, Unavailable
+from headrace.contracts.errors import BodyTooLarge, NotPermitted, Unavailable
+from headrace.contracts.topics import TopicPlan
 from headrace.core.ports import Outgoing
+from headrace.kafka.admin import Admin
 from headrace.kafka.producer import MAX_RECORD_BYTES, Producer
 from headrace.kafka.reader import PartitionReader
 
@@ -37,6 +39,27 @@ async def test_partitions_of_topics_that_are_there_and_that_are_not(settings, mo
 async def test_a_record_that_kafka_would_refuse(settings, model, producer):
     with pytest.raises(BodyTooLarge, match="over"):
         await producer.send(Outgoing(settings.kafka.topics.results, b"x" * (MAX_RECORD_BYTES + 1)))
+
+
+@pytest.mark.parametrize(
+    ("config", "refused", "why"),
+    [
+        ({"max.message.bytes": "2000"}, b"x" * 5000, BodyTooLarge),
+        ({"cleanup.policy": "compact"}, b"no key", NotPermitted),
+    ],
+)
+async def test_a_record_that_its_topic_never_takes_keeps_no_other_out(
+    settings, producer, config, refused, why
+):
+    topic = settings.kafka.topic_prefix + "strict"
+    async with Admin(settings.kafka) as admin:
+        await admin.ensure_topics([TopicPlan(topic, 1, config)])
+    assert (await (await producer.send(Outgoing(topic, b"first", b"key", partition=0)))).offset == 0
+    with pytest.raises(why):
+        await (await producer.send(Outgoing(topic, refused, partition=0)))
+    for offset in (1, 2):
+        receipt = await producer.send(Outgoing(topic, b"next", b"key", partition=0))
+        assert (await receipt).offset == offset
 
 
 async def test_a_partition_that_does_not_exist(settings, model, producer):

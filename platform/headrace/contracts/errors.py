@@ -27,7 +27,7 @@ HeadraceError
 ├── EngineCrashed               500  the request ended its engine, time and again
 ├── NotSetUp                    501  a setting is missing
 ├── Unavailable                 503  no broker or no partition: nothing was enqueued
-│   └── NotPermitted            503  the broker's permissions forbid it
+│   └── NotPermitted            503  the broker's permissions forbid it, or the topic's rules
 └── RequestExpired              504  its deadline passed
 
 SetupError stands apart: it is for the person at the keyboard (a taken port, a bad manifest), never for
@@ -279,7 +279,10 @@ class Unavailable(HeadraceError):
 
 
 class NotPermitted(Unavailable):
-    """Kafka does not let us write to this topic; waiting does not mend it. To callers it is `Unavailable`."""
+    """Kafka does not let us write to this topic, or not this; waiting does not mend it.
+
+    To callers it is `Unavailable`.
+    """
 
 
 class RequestExpired(HeadraceError):

@@ -132,7 +132,7 @@ class Publisher(Protocol):
 
         Raises:
             Unavailable: no broker, or no such topic or partition; nothing was written.
-            NotPermitted: the broker's permissions forbid it; nothing was written.
+            NotPermitted: the broker's permissions or the topic's rules forbid it; nothing was written.
             BodyTooLarge: Kafka would not take a record of this size; nothing was written.
         """
         ...

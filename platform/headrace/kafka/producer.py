@@ -16,11 +16,14 @@ from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    BrokerResponseError,
     KafkaError,
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
+    kafka_errors,
 )
+from aiokafka.producer.transaction_manager import TransactionManager
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable
 from headrace.core.ports import Outgoing, Place
@@ -43,6 +46,17 @@ _METADATA_TIMEOUT_S: Final = 3.0
 
 # aiokafka asserts that the partition exists.
 _FAULTS: Final = (KafkaError, AssertionError)
+
+
+class InvalidRecordError(BrokerResponseError):  # type: ignore[misc]  # aiokafka ships no types
+    """A record that its topic never takes, such as one without a key where the topic is compacted."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "the topic takes no such record; a compacted one takes none without a key"
+
+
+kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)  # aiokafka does not know it
 
 
 class Producer:
@@ -181,11 +195,22 @@ class Producer:
         if done.cancelled():
             receipt.set_exception(Unavailable("Kafka did not confirm the record: the producer was closed"))
         elif (error := done.exception()) is not None:
+            self._number_anew()
             receipt.set_exception(_translate(error))
         else:
             self._confirmed_s = self._loop.time()
             # RecordMetadata has a Place's attributes and more; copying it would cost for nothing.
             receipt.set_result(done.result())
+
+    def _number_anew(self) -> None:
+        """A batch was refused, and its numbers are gone: Kafka would refuse all that follow in its partition.
+
+        aiokafka asks for another id, with numbers from 0, before it sends more.
+        """
+        raw = self._raw
+        if raw is not None and raw._txn_manager.has_pid():
+            fresh = TransactionManager(None, raw._txn_manager.transaction_timeout_ms)
+            raw._txn_manager = raw._sender._txn_manager = raw._message_accumulator._txn_manager = fresh
 
     async def _watch(self) -> None:
         while True:
@@ -243,6 +268,8 @@ def _translate(error: BaseException) -> HeadraceError:
         return BodyTooLarge("Kafka refused the record: it is larger than the topic allows")
     if isinstance(error, TopicAuthorizationFailedError):
         return NotPermitted(f"Kafka's permissions do not let us write: {error}")
+    if isinstance(error, InvalidRecordError):
+        return NotPermitted(f"Kafka refuses the record: {error}")
     return Unavailable(f"Kafka did not confirm the record: {error!r}")
 
 
