@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Lane
 from headrace.core.ports import Outgoing
+from headrace.kafka import work as work_module
 from headrace.kafka.producer import Producer
 from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 
@@ -131,6 +132,23 @@ async def test_a_rebalance_redoes_nothing_that_runs_where_it_stays(consumers, pu
             by_topic.setdefault(topic, set()).add(partition)
         assert len(by_topic) == 3
         assert len(set(map(frozenset, by_topic.values()))) == 1
+
+
+async def test_who_has_no_partition_for_long_gets_those_of_others_when_they_go(consumers, monkeypatch):
+    monkeypatch.setattr(work_module, "_MAX_POLL_INTERVAL_MS", 2000)
+    monkeypatch.setattr(work_module, "_HOLD_PAUSE_S", 0.5)
+    busy = [await consumers(f"busy-{n}") for n in range(4)]
+    for each in busy:
+        await each.joined.wait()
+    spare = await consumers("spare")
+    await spare.joined.wait()
+    assert not spare.partitions
+    await asyncio.sleep(4.0)  # longer than a member may go without polling
+    for each in busy:
+        await each.stop()
+    async with asyncio.timeout(20):
+        while len(spare.partitions) < 12:
+            await asyncio.sleep(0.05)
 
 
 async def test_what_runs_where_it_was_lost_is_left_to_its_holder(settings, work, publish):

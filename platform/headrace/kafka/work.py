@@ -222,7 +222,10 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def _fetch(self) -> None:
         """Fill the window, for ever."""
         while True:
-            await self._assigned.wait()
+            # Counts as a poll, also of who has no partitions: aiokafka has who does not poll for long leave
+            # the group, and does not let it back.
+            with self._raw._subscription.fetch_context():
+                await self._assigned.wait()
             self._go_back()
             open_ = self._open()
             if not open_:
