@@ -5,12 +5,16 @@ import time
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Lane
+from headrace.core.offsets import Commit
 from headrace.core.ports import Outgoing
 from headrace.kafka import work as work_module
+from headrace.kafka.admin import Admin
 from headrace.kafka.producer import Producer
+from headrace.kafka.vacant import VacantGroup
 from headrace.kafka.work import WorkConsumer, WorkRules, WorkTopics
 
 pytestmark = pytest.mark.broker
@@ -92,6 +96,61 @@ async def test_what_is_done_after_a_pause_is_committed_at_once(settings, work, p
                 await asyncio.sleep(0.05)
     finally:
         await consumer.stop()
+
+
+async def test_requests_below_a_commit_of_a_log_that_is_no_more_are_run(settings, work, consumers, publish):
+    """As when Kafka has lost the end of a partition, or its topic was made anew."""
+    part = TopicPartition(settings.kafka.topics.requests("echo", Lane.DEFAULT), 1)
+    async with VacantGroup(settings.kafka, work.group, {part.topic: 4}) as group:
+        assert await group.commit({tuple(part): Commit(1000, "")})
+    await publish(*(b"%d" % n for n in range(5)), partition=1)
+    async with Admin(settings.kafka) as admin:
+        assert sum(each.requests for each in await admin.backlog("echo")) == 5
+    first = await consumers("first")
+    for record in await collect(first, 5):
+        first.complete(record.place)
+    await first.stop()
+    second = await consumers("second")
+    assert await second.take(10, 1.0) == []
+    await publish(b"next", partition=1)
+    assert values(await collect(second, 1)) == [b"next"]
+
+
+class OtherGroup(WorkTopics):
+    """Reads what `echo` reads, for a group that has committed nothing."""
+
+    @property
+    def group(self):
+        return f"{self.topics.prefix}others"
+
+
+async def test_a_partition_without_a_commit_is_read_from_its_beginning(settings, publish):
+    await publish(b"0", b"1", partition=1)
+    other = WorkConsumer(settings, OtherGroup(settings.kafka.topics, "echo"), "one")
+    await other.start()
+    try:
+        assert values(await collect(other, 2)) == [b"0", b"1"]
+        await publish(b"2", partition=2)
+        assert values(await collect(other, 1)) == [b"2"]
+    finally:
+        await other.stop()
+
+
+async def test_a_partition_whose_unread_requests_retention_took_is_read_on(
+    settings, work, consumers, publish
+):
+    part = TopicPartition(settings.kafka.topics.requests("echo", Lane.DEFAULT), 1)
+    await publish(*(b"%d" % n for n in range(5)), partition=1)
+    async with Admin(settings.kafka) as admin:
+        await admin._raw.delete_records({part: RecordsToDelete(3)})
+    consumer = await consumers("one")
+    found = await collect(consumer, 2)
+    assert values(found) == [b"3", b"4"]
+    for record in found:
+        consumer.complete(record.place)
+    async with asyncio.timeout(20):
+        while await consumer._raw.committed(part) != 5:
+            await asyncio.sleep(0.05)
 
 
 async def test_higher_lanes_come_first(consumers, publish):

@@ -113,6 +113,12 @@ class Share:
         elif part in self.trackers:
             self.trackers[part].put_back(place.offset)
 
+    def begin_anew(self, part: Part, offset: int) -> None:
+        """The partition's log is another one, and begins at `offset`: what was done was of the old one."""
+        self._skipped += self.trackers[part].skipped
+        self.trackers[part] = Tracker(Commit(offset, ""))
+        self._dirty.add(part)
+
     def passed(self, part: Part, position: int) -> None:
         """Everything below `position` was read, and given to the tracker where there was anything."""
         if self.trackers[part].passed(position):

@@ -360,6 +360,8 @@ def _rows(
         owner = owners[topic]
         if owner is not None:
             commit, start, end = commits.get(part), starts[part], ends[part]
+            if commit is not None and commit.offset > end:
+                commit = None  # of a log that is no more: workers will read all of this one
             lag = max(0, end - (commit.offset if commit else start))
             requests = backlog(commit, start, end) if lag else 0
             found.append(PartitionBacklog(*owner, part[1], requests, lag, end))

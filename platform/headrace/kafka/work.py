@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from headrace.contracts.events import Handover, Obituary
@@ -42,6 +48,7 @@ _HOLD_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
 # While a lane's window is full it is left out of polls, and looked at again after so long.
 _FULL_POLL_S: Final = 0.02
+_AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +240,13 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 continue
             try:
                 await self._poll(open_)
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+                found = error.args[0]
+                await self._look_for(found if isinstance(found, dict) else {found: -1})
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _poll(self, open_: Sequence[TopicPartition]) -> None:
         """Those polled that are ours, and neither running nor done, go into the window."""
@@ -275,6 +285,32 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             state = assignment.state_value(TopicPartition(*part))
             if tracker is read.get(part) and state is not None and state.has_valid_position:
                 self._share.passed(part, state.position)
+
+    async def _look_for(self, missing: Mapping[TopicPartition, int]) -> None:
+        """Kafka has nothing at these offsets: read on from where its log begins.
+
+        A log that ends below them is another one: its topic was made anew, or Kafka has lost its end. There
+        nothing is done, whatever was committed; what still runs of the old one must end first.
+        """
+        before = self._share.trackers
+        try:
+            starts = await self._raw.beginning_offsets(list(missing))
+        except KafkaError as error:
+            _log.warning("beginnings not known, will ask again: %r", error)
+            starts = {}
+        await self._assigned.wait()
+        for tp, start in starts.items():
+            tracker = self._share.trackers.get(tp)
+            if tracker is None or tracker is not before.get(tp):
+                continue
+            if start <= missing[tp]:
+                self._put_back()
+                if tracker.running:
+                    continue
+                _log.warning("%s[%d] ends below %d: reading all of it", tp.topic, tp.partition, missing[tp])
+                self._share.begin_anew(tp, start)
+            self._raw.seek(tp, start)
+        await asyncio.sleep(_AGAIN_S)
 
     def _go_back(self) -> None:
         """Read again what has become free."""
@@ -375,6 +411,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             heartbeat_interval_ms=500,
             rebalance_timeout_ms=30_000,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            # We look ourselves why Kafka has nothing there: see `_look_for`.
+            auto_offset_reset="none",
             # Short waits help only where some partitions are paused and others wait for the same poll; here
             # all are or none. At 100 ms an idle worker and its broker spent 5 % of a core on asking.
             fetch_max_wait_ms=500,
