@@ -253,7 +253,7 @@ class Loop:
                     raise
                 _log.exception("request %s: a fault of ours", what.head.id)
                 fault = InternalError("The worker failed on this request; it has been set aside for a look")
-                what = Refusal(record, what.head, fault, dead_letter=True)
+                what = Refusal(record, what.head, fault, dead_letter=True, trusted=what.trusted)
             else:
                 return
 
