@@ -26,6 +26,7 @@ _RESET: Final = frozenset({h.ATTEMPT, h.NOT_BEFORE, h.EXPIRY_TIME, h.REPLAY_OF})
 _REPLY: Final = frozenset({*h.REPLY_TOPIC_NAMES, *h.REPLY_PARTITION_NAMES})
 _SKEW_MS: Final = 60_000
 """A request's time is the broker's, a letter's that of who wrote it."""
+_SHORT_BYTES: Final = 1024
 _SHORT_PLACE: Final = re.compile(r"(?a:(\d{1,9})-(\d{1,18}))")
 
 
@@ -40,12 +41,16 @@ def letter(topics: Topics, record: Record, error: HeadraceError, key: bytes | No
     )
 
 
-def without_value(sent: Outgoing) -> Outgoing:
-    """The same letter for a value so large that the headers we add no longer fit beside it.
+def versions(sent: Outgoing) -> tuple[Outgoing, Outgoing, Outgoing]:
+    """The letter, and shorter ones for a record so large that what we add no longer fits beside it.
 
-    The record stays where `ce_origintopic` says until that topic's retention is over.
+    The second has no value, the third nothing but what we add. The record stays where `ce_origintopic` says
+    until that topic's retention is over.
     """
-    return sent._replace(value=b"")
+    added = {name: value[:_SHORT_BYTES] for name, value in sent.headers or () if name in _ADDED}
+    key = sent.key and sent.key[:_SHORT_BYTES]
+    bare = Outgoing(sent.topic, b"", key, list(added.items()), sent.partition)
+    return sent, sent._replace(value=b""), bare
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable, UnknownModel
@@ -9,7 +10,7 @@ from headrace.contracts.requests import RequestHead
 from headrace.contracts.topics import Topics
 from headrace.core import answers
 from headrace.core.answers import Outcome, ReplyRules, ReplyTarget
-from headrace.core.letters import letter, without_value
+from headrace.core.letters import letter, versions
 from headrace.core.ports import Outgoing, Publisher, Record
 
 _log = logging.getLogger(__name__)
@@ -47,11 +48,12 @@ class Answering:
     async def set_aside(self, record: Record, error: HeadraceError, key: bytes | None = None) -> None:
         """Dead-letter a record: its bytes, where it came from and why."""
         _log.warning("record at %s goes to dead-letters: %s", record.place, error)
-        sent = letter(self._topics, record, error, key)
-        try:
-            await self.publish(sent)
-        except BodyTooLarge:
-            await self.publish(without_value(sent))
+        *longer, bare = versions(letter(self._topics, record, error, key))
+        for each in longer:
+            with suppress(BodyTooLarge):
+                await self.publish(each)
+                return
+        await self.publish(bare)
 
     async def publish(self, sent: Outgoing) -> None:
         """Returns when the broker has it.

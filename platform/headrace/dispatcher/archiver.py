@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -16,7 +17,7 @@ from typing import Final, Protocol
 from headrace.contracts.errors import BodyTooLarge, HeadraceError, InvalidRequest, Unavailable
 from headrace.contracts.topics import Topics
 from headrace.core.archive import Archive, FinalResult, final_result
-from headrace.core.letters import letter, without_value
+from headrace.core.letters import letter, versions
 from headrace.core.ports import Outgoing, Publisher, Record
 from headrace.dispatcher.insisting import insist
 from headrace.settings import DispatcherSettings
@@ -91,11 +92,12 @@ class Archiver:
 
     async def _bury(self, record: Record, error: HeadraceError) -> None:
         _log.warning("record %s goes to dead-letters: %s", record.place, error)
-        dead = letter(self._parts.topics, record, error)
-        try:
-            await self._publish(dead)
-        except BodyTooLarge:
-            await self._publish(without_value(dead))
+        *longer, bare = versions(letter(self._parts.topics, record, error))
+        for each in longer:
+            with suppress(BodyTooLarge):
+                await self._publish(each)
+                return
+        await self._publish(bare)
 
     async def _publish(self, record: Outgoing) -> None:
         receipt = await self._parts.publisher.send(record)

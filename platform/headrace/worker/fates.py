@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ from headrace.contracts.states import State
 from headrace.contracts.topics import Topics
 from headrace.core import retries
 from headrace.core.answers import Outcome, failure
-from headrace.core.letters import letter, without_value
+from headrace.core.letters import letter, versions
 from headrace.core.ports import Outgoing, Publisher
 from headrace.core.usage import usage_of
 from headrace.telemetry.worker import UNTOLD, WorkerTelemetry
@@ -109,10 +110,12 @@ class Fates:
         """Dead-letter a record: its bytes, where it came from and why."""
         self._told.set_aside()
         sent = letter(self._rules.topics, refusal.record, refusal.error, refusal.head.id.encode())
-        try:
-            await self._publish(sent)
-        except BodyTooLarge:
-            await self._publish(without_value(sent))
+        *longer, bare = versions(sent)
+        for each in longer:
+            with suppress(BodyTooLarge):
+                await self._publish(each)
+                return
+        await self._publish(bare)
 
     async def _publish(self, sent: Outgoing) -> None:
         """Returns when the broker has it, however long that takes."""

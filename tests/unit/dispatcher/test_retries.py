@@ -161,6 +161,16 @@ async def test_what_kafka_will_not_take_back_is_set_aside_without_its_bytes(benc
     assert state(reply) is State.FAILED
 
 
+async def test_what_has_too_large_headers_is_set_aside_without_them(bench: Bench) -> None:
+    bench.publisher.errors = [BodyTooLarge("too large")] * 3
+    letter, reply = await bench.run(waiting())
+    assert {name for name, _ in letter.headers or ()} == {
+        *(h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET),
+        *(h.ERROR_CODE, h.ERROR_MESSAGE),
+    }
+    assert state(reply) is State.FAILED
+
+
 async def test_a_lane_that_goes_while_kafka_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "_RETRY_S", 0.01)
 

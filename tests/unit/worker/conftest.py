@@ -25,7 +25,8 @@ class Log:
     async def send(self, record):
         if self.failures:
             raise self.failures.pop(0)
-        if len(record.value or b"") > 1_000_000:
+        headers = sum(len(value) for _, value in record.headers or ())
+        if len(record.value or b"") + len(record.key or b"") + headers > 1_000_000:
             raise BodyTooLarge("too large for Kafka")
         self.records.append(record)
         receipt = asyncio.get_running_loop().create_future()

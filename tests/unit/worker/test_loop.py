@@ -325,6 +325,18 @@ async def test_a_record_too_large_to_copy_is_dead_lettered_without_its_bytes(ben
     assert answer.topic == "replies.here"
 
 
+async def test_a_record_with_headers_too_large_to_copy_is_dead_lettered_without_them(bench, topics):
+    huge = {"reply_to": b"replies.here", "ce_attempt": b"many", "x": b"y" * 1_000_001}
+    bench.source.pending = [record(headers=huge)]
+    await until(lambda: bench.source.completed == [0])
+    letter, answer = bench.log.records
+    assert (letter.topic, letter.value) == (topics.dead_letters, b"")
+    told = dict(letter.headers)
+    assert (told[h.ORIGIN_OFFSET], told[h.ERROR_CODE]) == (b"0", b"invalid_request")
+    assert "x" not in told
+    assert answer.topic == "replies.here"
+
+
 async def test_nothing_is_completed_while_kafka_takes_no_answer(bench, monkeypatch):
     monkeypatch.setattr("headrace.worker.replies._RETRY_S", (0.05,))
     bench.log.fail(4)
@@ -401,6 +413,17 @@ async def test_a_fault_of_ours_is_dead_lettered_not_lost(bench, topics, monkeypa
     await until(lambda: bench.source.completed == [0])
     assert bench.log.records[0].topic == topics.dead_letters
     assert finals(bench.log) == {"r0": State.FAILED}
+
+
+async def test_who_waits_at_a_gateway_hears_of_a_fault_of_ours(bench, topics, monkeypatch):
+    async def broken(engine, call, emit):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("headrace.worker.loop.execute", broken)
+    head = RequestHead(id="r0", source="/t", reply=ReplyAddress(topics.replies, 5))
+    bench.source.pending = [record(body("a"), head=head)]
+    await until(lambda: bench.source.completed == [0])
+    assert [(r.topic, r.partition) for r in bench.log.records[1:]] == [(topics.replies, 5)]
 
 
 async def test_a_stranger_cannot_cancel_a_gateways_request(bench):
