@@ -4,9 +4,11 @@ import asyncio
 import time
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import InconsistentGroupProtocolError
 
+from headrace.contracts.errors import SetupError
 from headrace.contracts.events import Obituary
 from headrace.contracts.topics import Lane
 from headrace.core.offsets import Commit
@@ -61,6 +63,12 @@ async def collect(consumer, count, timeout_s=15.0):
     while len(found) < count and time.monotonic() < until_s:
         found += await consumer.take(count - len(found), 0.1)
     return found
+
+
+async def take_for_ever(consumer):
+    async with asyncio.timeout(20):
+        while True:
+            await consumer.take(1, 0.2)
 
 
 def values(records):
@@ -151,6 +159,36 @@ async def test_a_partition_whose_unread_requests_retention_took_is_read_on(
     async with asyncio.timeout(20):
         while await consumer._raw.committed(part) != 5:
             await asyncio.sleep(0.05)
+
+
+async def test_why_there_are_no_partitions_is_told(settings, work, consumers):
+    """A stranger is in the group, who shares partitions out by another rule."""
+    stranger = AIOKafkaConsumer(
+        next(iter(work.lanes)),
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        group_id=work.group,
+        enable_auto_commit=False,
+    )
+    await stranger.start()
+    try:
+        consumer = await consumers("one")
+        with pytest.raises(InconsistentGroupProtocolError):
+            await take_for_ever(consumer)
+    finally:
+        await stranger.stop()
+
+
+async def test_who_cannot_take_over_its_partitions_says_so(settings, work):
+    async def broken():
+        raise SetupError("nothing is known")
+
+    consumer = WorkConsumer(settings, work, "one", WorkRules(before_new=broken))
+    await consumer.start()
+    try:
+        with pytest.raises(SetupError):
+            await take_for_ever(consumer)
+    finally:
+        await consumer.stop()
 
 
 async def test_higher_lanes_come_first(consumers, publish):

@@ -108,6 +108,7 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._completed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._paused = False
+        self._fault: Exception | None = None
         self.joined = asyncio.Event()
         self.run = f"-1:{worker_id}"
         """Generation and worker."""
@@ -197,6 +198,14 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Keep the trackers of partitions that stayed; restore those of new ones from their commits."""
+        try:
+            await self._accept(assigned)
+        except Exception as error:
+            self._fault = error  # aiokafka only logs it
+            self._arrived.set()
+            raise
+
+    async def _accept(self, assigned: Collection[TopicPartition]) -> None:
         fresh = [tp for tp in assigned if tp not in self._share.trackers]
         if fresh and self._rules.before_new is not None:
             await self._rules.before_new()
@@ -229,17 +238,14 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def _fetch(self) -> None:
         """Fill the window, for ever."""
         while True:
-            # Counts as a poll, also of who has no partitions: aiokafka has who does not poll for long leave
-            # the group, and does not let it back.
-            with self._raw._subscription.fetch_context():
-                await self._assigned.wait()
-            self._go_back()
-            open_ = self._open()
-            if not open_:
-                await self._wait_for_room()
-                continue
             try:
-                await self._poll(open_)
+                await self._until_assigned()
+                self._go_back()
+                open_ = self._open()
+                if open_:
+                    await self._poll(open_)
+                else:
+                    await self._wait_for_room()
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
                 found = error.args[0]
                 await self._look_for(found if isinstance(found, dict) else {found: -1})
@@ -247,6 +253,19 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 if not error.retriable:
                     raise
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _until_assigned(self) -> None:
+        """Wait for partitions, and hear why there will be none.
+
+        It counts as a poll, also of who has no partitions: aiokafka has who does not poll for long leave the
+        group, and does not let it back.
+        """
+        with self._raw._subscription.fetch_context():
+            while not self._assigned.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await self._assigned.wait()
+                self._raw._coordinator.check_errors()
 
     async def _poll(self, open_: Sequence[TopicPartition]) -> None:
         """Those polled that are ours, and neither running nor done, go into the window."""
@@ -354,6 +373,8 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._paused = False
 
     def _raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
