@@ -1,11 +1,15 @@
 """Publishing to a real broker: acknowledged, refused, or told that nothing is there."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
-from headrace.contracts.errors import BodyTooLarge, NotPermitted, Unavailable
+from headrace.contracts.errors import BodyTooLarge, NotPermitted, SetupError, Unavailable
 from headrace.contracts.topics import TopicPlan
 from headrace.core.ports import Outgoing
 from headrace.kafka.admin import Admin
+from headrace.kafka.connection import start_patiently
 from headrace.kafka.producer import MAX_RECORD_BYTES, Producer
 from headrace.kafka.reader import PartitionReader
 
@@ -65,6 +69,28 @@ async def test_a_record_that_its_topic_never_takes_keeps_no_other_out(
 async def test_a_partition_that_does_not_exist(settings, model, producer):
     with pytest.raises(Unavailable):
         await producer.send(Outgoing(settings.kafka.topics.results, b"x", partition=99))
+
+
+async def test_who_was_refused_once_connects_later(settings, model, producer, monkeypatch):
+    """As by a broker that starts, and does not know its users yet."""
+    refusals = [SetupError("refused")]
+
+    async def start(*args):
+        if refusals:
+            raise refusals.pop()
+        return await start_patiently(*args)
+
+    monkeypatch.setattr("headrace.kafka.producer.start_patiently", start)
+    producer._raw._sender.sender_task.cancel()  # as after an error that aiokafka does not survive
+    sent = Outgoing(settings.kafka.topics.results, b"x", b"key")
+    async with asyncio.timeout(20):
+        while refusals:
+            await asyncio.sleep(0.05)
+        while True:
+            with suppress(Unavailable):
+                await (await producer.send(sent))
+                break
+            await asyncio.sleep(0.05)
 
 
 async def test_a_stopped_producer_says_so(settings, model):

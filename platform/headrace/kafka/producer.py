@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 from aiokafka.producer.transaction_manager import TransactionManager
 
-from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, Unavailable
+from headrace.contracts.errors import BodyTooLarge, HeadraceError, NotPermitted, SetupError, Unavailable
 from headrace.core.ports import Outgoing, Place
 from headrace.kafka.connection import arguments, start_patiently
 from headrace.settings import KafkaSettings
@@ -219,16 +219,22 @@ class Producer:
             late = oldest is not None and self._loop.time() - oldest > self._settings.send_timeout_s
             if late or self._is_dead():
                 _log.warning("Kafka has not confirmed for too long; connecting anew")
-                await self._rebuild()
+                try:
+                    await self._rebuild()
+                except SetupError as error:  # as while it starts, perhaps
+                    _log.error("not connected, will try again: %s", error)
 
     def _is_dead(self) -> bool:
-        task = self._raw._sender.sender_task if self._raw is not None else None
+        if self._raw is None:
+            return True
+        task = self._raw._sender.sender_task
         return task is not None and task.done()
 
     async def _rebuild(self) -> None:
         raw, self._raw = self._raw, None
         self._fail_all("Kafka did not confirm the record in time; it may or may not have been written")
-        await _close(raw, timeout_s=1.0)
+        if raw is not None:
+            await _close(raw, timeout_s=1.0)
         self._raw = await start_patiently(self._build, _close, self._settings)
 
     def _fail_all(self, why: str) -> None:
