@@ -88,6 +88,28 @@ async def test_what_is_completed_out_of_order_is_not_redone(consumers, publish):
     assert await second.take(10, 0.5) == []
 
 
+async def test_what_is_being_committed_at_the_end_is_not_redone(consumers, publish, monkeypatch):
+    await publish(*(b"%d" % n for n in range(4)), partition=1)
+    first = await consumers("first")
+    records = await collect(first, 4)
+    commit, begun = first._raw.commit, asyncio.Event()
+
+    async def slow(offsets):
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(first._raw, "commit", slow)
+    for record in records:
+        first.complete(record.place)
+    async with asyncio.timeout(10):
+        await begun.wait()
+    monkeypatch.setattr(first._raw, "commit", commit)
+    await first.stop()
+    second = await consumers("second")
+    await second.joined.wait()
+    assert await second.take(10, 1.0) == []
+
+
 async def test_what_is_done_after_a_pause_is_committed_at_once(settings, work, publish):
     await publish(*(b"%d" % n for n in range(4)), partition=1)
     slow = settings.model_copy(

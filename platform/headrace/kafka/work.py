@@ -390,6 +390,9 @@ class WorkConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         try:
             async with asyncio.timeout(timeout_s):
                 await self._raw.commit(offsets)
+        except asyncio.CancelledError:
+            self._share.again(changed)  # by the last one, when we are stopped meanwhile
+            raise
         except (CommitFailedError, IllegalStateError) as error:
             _log.debug("commit refused, the group is moving on: %r", error)
             self._share.again(changed)  # those that stay ours are committed after the rebalance
