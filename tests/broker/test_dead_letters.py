@@ -50,7 +50,7 @@ class Bench:
         """Dead-letter it, as the worker does; gives the letter's place."""
         key = record.headers.get(h.ID) or letters.full(record.place).encode()
         sent = letters.letter(self.topics, record, MalformedBody("broken"), key)
-        sent = sent if whole else letters.without_value(sent)
+        sent = sent if whole else letters.versions(sent)[1]
         return await self.put(sent.topic, sent.value, dict(sent.headers), sent.key, partition=1)
 
     async def shelf(self):
