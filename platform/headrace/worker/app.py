@@ -164,6 +164,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
         _hear(news, loop, parts, source, bench.spec.id)
         follower = asyncio.create_task(news.follow())
         stack.callback(follower.cancel)
+        # Who heard no cancels and no obituaries any more would go on as if there were none.
+        follower.add_done_callback(lambda _: stop.set())
         await news.catch_up()
 
         await proving
@@ -181,6 +183,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, bench: _Bench) -> None
             # No farewell to the engine: one that hangs would keep us.
             logging.shutdown()
             os._exit(UNWELL)
+        if follower.done():
+            follower.result()
 
 
 async def _until_over(
