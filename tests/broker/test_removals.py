@@ -108,7 +108,7 @@ async def takes_requests(control, settings, version):
     assert (now.version, now.retiring, now.returning) == (version, False, False)
     await control.send(topics.requests("elastic", "default"), b"{}")
     async with Admin(settings.kafka) as admin:
-        rows = await admin.backlog("elastic")
+        rows = (await admin.backlog("elastic")).rows
     assert len(rows) == 3 * now.partitions
     assert sum(row.requests for row in rows) == 1
 
@@ -166,7 +166,7 @@ async def test_what_still_has_work_is_only_kept(settings, control):
     assert event[0].version != first.version
     assert None not in [record.value for record in await control.log()]
     async with Admin(settings.kafka) as admin:
-        assert sum(row.requests for row in await admin.backlog("elastic")) == 1
+        assert sum(row.requests for row in (await admin.backlog("elastic")).rows) == 1
 
 
 async def _act_late(settings, control):
@@ -186,7 +186,7 @@ async def test_who_undeploys_it_again_has_the_last_word(settings, control):
     async with acting(settings):
         await control.until(lambda event: event is None)
     async with Admin(settings.kafka) as admin:
-        assert not await admin.backlog("elastic")
+        assert not (await admin.backlog("elastic")).rows
 
 
 async def test_without_a_scaler_a_deployment_says_what_it_waits_for(settings, control, monkeypatch, capsys):

@@ -135,7 +135,7 @@ async def test_requests_below_a_commit_of_a_log_that_is_no_more_are_run(settings
         assert await group.commit({tuple(part): Commit(1000, "")})
     await publish(*(b"%d" % n for n in range(5)), partition=1)
     async with Admin(settings.kafka) as admin:
-        assert sum(each.requests for each in await admin.backlog("echo")) == 5
+        assert sum(each.requests for each in (await admin.backlog("echo")).rows) == 5
     first = await consumers("first")
     for record in await collect(first, 5):
         first.complete(record.place)
