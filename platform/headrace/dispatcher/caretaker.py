@@ -26,6 +26,7 @@ from headrace.dispatcher.stopping import unless_stopped
 _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 200
+_FAULTS: Final = (Unavailable, SetupError, TimeoutError)
 
 
 class Group(Protocol):
@@ -80,7 +81,7 @@ class Caretaker:
         while not stop.is_set():
             try:
                 await unless_stopped(self.look(), stop)
-            except (Unavailable, SetupError, TimeoutError) as error:
+            except _FAULTS as error:
                 _log.warning("models without workers wait: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._parts.interval_s):
@@ -92,7 +93,10 @@ class Caretaker:
         vacant = set(await self._parts.groups.vacant()) & models.keys()
         self._vacancies = {slug: each for slug, each in self._vacancies.items() if slug in vacant}
         for slug in sorted(vacant):
-            await self._look_after(models[slug])
+            try:
+                await self._look_after(models[slug])
+            except _FAULTS as error:
+                _log.warning("%s waits, other models do not: %s", models[slug].name, error)
 
     async def _look_after(self, deployed: ModelDeployed) -> None:
         async with self._parts.groups.open(deployed) as group:

@@ -62,14 +62,17 @@ class Bench:
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.group, self.is_vacant, self.is_away = Group(), True, False
+        self.models = {"m": MODEL}
         answers = Answering(self, Topics(), ())
-        self.caretaker = Caretaker(Parts(self, lambda: {"m": MODEL}, answers, Cancels(), Trust(None), 0.01))
+        self.caretaker = Caretaker(Parts(self, lambda: self.models, answers, Cancels(), Trust(None), 0.01))
 
     async def vacant(self) -> list[str]:
-        return ["m"] if self.is_vacant else []
+        return list(self.models) if self.is_vacant else []
 
     @asynccontextmanager
     async def open(self, deployed: ModelDeployed) -> AsyncIterator[Group]:
+        if deployed.name == "broken":
+            raise Unavailable("its group does not answer")
         yield self.group
 
     async def send(self, record: Outgoing) -> "asyncio.Future[Place]":
@@ -108,6 +111,13 @@ async def test_what_others_did_meanwhile_is_not_undone(bench: Bench) -> None:
     bench.group.others = Commit(8, "")
     await bench.caretaker.look()
     assert bench.group.committed == Commit(8, "")
+
+
+async def test_a_model_that_cannot_be_looked_at_holds_up_no_other(bench: Bench) -> None:
+    bench.models = {"broken": MODEL.model_copy(update={"name": "broken", "slug": "broken"}), "m": MODEL}
+    bench.group = Group(record(0, 1.0))
+    await bench.caretaker.look()
+    assert [sent.key for sent in bench.sent] == [b"r0"]
 
 
 async def test_a_model_that_has_workers_is_theirs(bench: Bench) -> None:
