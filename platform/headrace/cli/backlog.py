@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, settings_for
+from headrace.cli.target import DEFAULT_DATA_DIR, AsJson, DataDir, no_answer, settings_for
 from headrace.contracts.errors import SetupError
 from headrace.contracts.topics import slug, unslug
 from headrace.kafka.admin import Admin
@@ -48,10 +48,7 @@ async def _show(settings: Settings, model_slug: str | None, *, watch: bool, as_j
             async with asyncio.timeout(_ANSWER_S):
                 await admin.start()
         except TimeoutError:
-            raise SetupError(
-                f"Kafka at {settings.kafka.bootstrap_servers} does not answer; "
-                "`headrace status` says whether the stack runs"
-            ) from None
+            raise no_answer(settings) from None
         while True:
             read = await admin.backlog(model_slug)
             found = rows(read.rows)

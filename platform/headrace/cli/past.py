@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
+from headrace.cli.target import no_answer
 from headrace.contracts.errors import SetupError
 from headrace.core.ports import Record
 from headrace.kafka.reader import PartitionReader
@@ -26,10 +27,7 @@ async def decisions(settings: Settings, at: Literal["beginning"] | int) -> Async
         async with asyncio.timeout(_CONNECT_S):
             await reader.start()
     except TimeoutError:
-        raise SetupError(
-            f"Kafka at {settings.kafka.bootstrap_servers} does not answer; "
-            "`headrace status` says whether the stack runs"
-        ) from None
+        raise no_answer(settings) from None
     try:
         yield reader
     finally:

@@ -44,3 +44,11 @@ def settings_for(data_dir: Path) -> Settings:
             "or set HEADRACE_KAFKA_BOOTSTRAP_SERVERS"
         )
     return load()
+
+
+def no_answer(settings: Settings) -> SetupError:
+    """Kafka does not answer, and what to do."""
+    return SetupError(
+        f"Kafka at {settings.kafka.bootstrap_servers} does not answer; "
+        "`headrace status` says whether the stack runs"
+    )

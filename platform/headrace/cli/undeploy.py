@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.cli.target import DEFAULT_DATA_DIR, DataDir, settings_for
+from headrace.cli.target import DEFAULT_DATA_DIR, DataDir, no_answer, settings_for
 from headrace.contracts.errors import SetupError
 from headrace.contracts.events import ModelDeployed
 from headrace.core.deployments import latest
@@ -39,7 +39,7 @@ async def _undeploy(settings: Settings, model: str, *, wait: bool) -> None:
             async with asyncio.timeout(_CONNECT_S):
                 await stack.enter_async_context(reader)
         except TimeoutError:
-            raise SetupError(f"Kafka at {settings.kafka.bootstrap_servers} does not answer") from None
+            raise no_answer(settings) from None
         deployed = latest(await reader.read_to_end(), model)
         if deployed is None:
             raise SetupError(f"There is no model '{model}'; `headrace models` lists what is deployed")
