@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from headrace.contracts.errors import SetupError
+from headrace.contracts.manifest import Health
 from headrace.core.ports import Final
 from headrace.worker.canary import Canary
 
@@ -36,7 +37,8 @@ class Asked:
 @pytest.fixture
 def with_health(deployed):
     def change(engine=None, serves=None, **health):
-        update = {"health": deployed.manifest.health.model_copy(update=health)}
+        # Made anew: a copy would keep what the manifest has remembered of its schema.
+        update = {"health": Health.model_construct(**dict(deployed.manifest.health) | health)}
         if serves is not None:
             update["serves"] = serves
         manifest = deployed.manifest.model_copy(update=update)
